@@ -1,0 +1,1 @@
+"""What the loop knows from the literature: library, embeddings, retrieval."""

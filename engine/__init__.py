@@ -1,0 +1,1 @@
+"""The loop and everything that runs it: agents, gates, sandbox, trials, ladder, daemon."""

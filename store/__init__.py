@@ -1,0 +1,1 @@
+"""What the loop remembers: events, journal, state, DuckDB, vectors, blobs."""
