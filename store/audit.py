@@ -1,0 +1,298 @@
+"""What an auditor reads: every record in plain words, and a check of the whole run.
+
+Texts inside of events were written by models and programs; `describe` makes them one line without control characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from store import events as ev
+from store import journal
+from store.blobs import BlobError, Blobs, is_sha
+from store.curves import is_trial_id
+from store.state import RunState, fold
+
+MAX_TEXT = 160
+_INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """One line without control, format or bidirectional characters, at most `limit` long."""
+    shown = "".join(" " if unicodedata.category(c) in _INVISIBLE else c for c in text[: 4 * limit])
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _short(sha: str) -> str:
+    return sha[:10] or "none"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _bounded(value: float | None) -> str:
+    if value is None or abs(value) >= 1e9:
+        return "unknown"
+    return f"{value:+.2f}"
+
+
+def _vetted(e: ev.ProgramVetted) -> str:
+    failed = next((gate for gate in e.gates if not gate.passed), None)
+    if e.passed:
+        return f"{e.experiment} program {_short(e.program)} passed all {len(e.gates)} vetting gates"
+    reason = f"{failed.gate}: {failed.evidence}" if failed is not None else "no verdict"
+    return f"{e.experiment} program {_short(e.program)} failed vetting at {reason}"
+
+
+def _assessed(e: ev.RiskAssessed) -> str:
+    counts = {level: sum(f.severity == level for f in e.findings) for level in ("high", "medium", "low", "info")}
+    found = ", ".join(f"{count} {level}" for level, count in counts.items() if count) or "no findings"
+    return f"{e.experiment} program {_short(e.program)} at {e.tier}: {found}, about {e.cpu_seconds:.0f} CPU seconds"
+
+
+_VERBS = {"approve": "approved", "reject": "rejected", "defer": "deferred", "expire": "let expire"}
+
+
+def _decided(e: ev.ApprovalDecided) -> str:
+    what = f"program {_short(e.program)} of {e.experiment} at {e.tier}"
+    rule = f" (rule {e.rule})" if e.rule else ""
+    return f"{e.who} {_VERBS[e.decision]} {what}{rule}{_because(e.reason)}"
+
+
+def _finished(e: ev.TrialFinished) -> str:
+    scores = ", ".join(f"{task.task} {task.score:.3f}" for task in e.tasks)
+    cost = "taken from the cache" if e.cached else f"{e.cpu_seconds:.0f} CPU seconds"
+    return f"trial {e.trial} of {e.experiment} finished ({cost}): {scores}"
+
+
+def _scored(e: ev.ExperimentScored) -> str:
+    interval = f"[{_bounded(e.low)}, {_bounded(e.high)}]"
+    seeds = f"{e.seeds} seed{'s' if e.seeds != 1 else ''} at {e.tier}"
+    return f"{e.experiment} scored {e.score:+.2f} noise units against the baseline, {interval}, {seeds}"
+
+
+def _analysed(e: ev.ExperimentAnalysed) -> str:
+    held = sum(outcome.verdict == "held" for outcome in e.outcomes)
+    predictions = f" ({held} of {len(e.outcomes)} predictions held)" if e.outcomes else ""
+    return f"{e.experiment} analysed{predictions}: {e.summary}"
+
+
+def _opened(e: ev.ExperimentOpened) -> str:
+    parent = f" from {e.parent}" if e.parent else ""
+    return f"{e.experiment} opened by {e.origin}{parent}{' as a random-parent control' if e.control else ''}"
+
+
+def _killed(e: ev.RunKilled) -> str:
+    proof = "death proved" if e.proved else "death NOT proved"
+    return f"everything killed by {e.who}: {e.processes} processes, {proof}{_because(e.reason)}"
+
+
+def _replied(e: ev.AgentReplied) -> str:
+    result = "replied" if e.ok else f"gave no usable answer ({e.error})"
+    return f"{e.role} {result} for {e.experiment} after {e.seconds:.1f} s"
+
+
+_WORDS: dict[type, Callable[[Any], str]] = {
+    ev.RunCreated: lambda e: f"run {e.name} created by asi {e.version} (format {e.format})",
+    ev.EngineStarted: lambda e: f"engine started, pid {e.pid}, asi {e.version}",
+    ev.EngineStopped: lambda e: f"engine left{_because(e.reason)}",
+    ev.JournalRepaired: lambda e: f"journal repaired: {e.bytes_cut} torn bytes cut after record {e.last_good}",
+    ev.RunArmed: lambda e: (
+        f"armed at isolation {e.level}: {e.attacks_stopped} of {e.attacks_tried} attacks stopped, "
+        f"{e.processes} processes proved dead in {e.killed_ms:.0f} ms"
+    ),
+    ev.ArmingFailed: lambda e: f"arming failed{_because(e.reason)}",
+    ev.RunPaused: lambda e: f"paused{_because(e.reason)}",
+    ev.RunFrozen: lambda e: f"frozen: {e.processes} processes stopped in place",
+    ev.RunParked: lambda e: f"parked{_because(e.reason)}",
+    ev.RunResumed: lambda e: "resumed",
+    ev.RunStopped: lambda e: f"{'finished' if e.finished else 'stopped'}{_because(e.reason)}",
+    ev.RunKilled: _killed,
+    ev.RunRearmed: lambda e: f"kill latch lifted{_because(e.reason)}",
+    ev.BudgetExceeded: lambda e: (
+        f"budget {'reached its cap' if e.hard else 'at 80 % of its cap'}: {e.currency} {e.used:g} of {e.cap:g}"
+    ),
+    ev.NoteAdded: lambda e: f"{e.level}: {e.text}",
+    ev.AgentCalled: lambda e: f"{e.role} ({e.agent}) began to work on {e.experiment}",
+    ev.AgentReplied: _replied,
+    ev.ExperimentOpened: _opened,
+    ev.ProposalDrafted: lambda e: f"{e.experiment} proposes “{e.title}”, program {_short(e.program)}",
+    ev.ProposalDuplicate: lambda e: f"{e.experiment} repeats {e.of} ({e.how})",
+    ev.ProgramVetted: _vetted,
+    ev.ProgramRepaired: lambda e: (
+        f"{e.experiment} repaired (attempt {e.attempt}): program {_short(e.old)} became {_short(e.new)}: {e.diagnosis}"
+    ),
+    ev.RiskAssessed: _assessed,
+    ev.ApprovalRequested: lambda e: (
+        f"approval {e.request} asked for: program {_short(e.program)} of {e.experiment} at {e.tier} (rule {e.rule})"
+    ),
+    ev.ApprovalDecided: _decided,
+    ev.TrialStarted: lambda e: (
+        f"trial {e.trial} of {e.experiment} started: program {_short(e.program)}, {e.tier}, seed {e.seed}, "
+        f"isolation {e.level}"
+    ),
+    ev.TrialAnomaly: lambda e: f"trial {e.trial} of {e.experiment} stopped by the watch, {e.what}: {e.evidence}",
+    ev.TrialFinished: _finished,
+    ev.TrialFailed: lambda e: (
+        f"trial {e.trial} of {e.experiment} {'CHEATED' if e.cheat else 'failed'}: {e.reason}{_because(e.evidence)}"
+    ),
+    ev.TrialKilled: lambda e: f"trial {e.trial} of {e.experiment} ended by {e.who}",
+    ev.ExperimentScored: _scored,
+    ev.ExperimentAnalysed: _analysed,
+    ev.ExperimentClosed: lambda e: f"{e.experiment} closed as {e.outcome}{_because(e.reason)}",
+}
+
+
+def describe(record: ev.Record) -> str:
+    """A record in plain words: one line, safe to print."""
+    return clean(_WORDS[type(record.data)](record.data), 2 * MAX_TEXT)
+
+
+BLOB_FIELDS = ("config", "prompt", "reply", "program", "genome", "report", "old", "new", "result")
+"""Fields of events that name a blob, or are empty."""
+
+
+class Problem(NamedTuple):
+    """Something that is not as it must be; `seq` is the record in question, 0 where it is none in particular."""
+
+    seq: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"record {self.seq}: {self.what}" if self.seq else self.what
+
+
+class AuditReport(NamedTuple):
+    """The outcome of a full check. `head` is the last good hash: kept elsewhere, it shows any later rewriting."""
+
+    records: int
+    head: str
+    blobs: int
+    launches: int
+    problems: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was found."""
+        return not self.problems
+
+    @property
+    def first(self) -> Problem | None:
+        """The first bad record."""
+        return min(self.problems, default=None)
+
+
+class _Audit:
+    """Goes through the records in order and collects what is wrong."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.blobs = run, Blobs(run / "blobs")
+        self.state = RunState()
+        self.problems: list[Problem] = []
+        self.seen: set[str] = set()
+        self.approved: set[tuple[str, str, str]] = set()
+        self.launches = 0
+
+    def take(self, record: ev.Record) -> None:
+        self._blobs(record)
+        event = record.data
+        if isinstance(event, ev.ApprovalDecided):
+            self._decision(record, event)
+        elif isinstance(event, ev.TrialStarted):
+            self._launch(record, event)
+        elif isinstance(event, ev.TrialFinished):
+            self._points(record, event)
+        try:
+            fold(self.state, record)
+        except KeyError as missing:
+            self.bad(record, f"{event.kind} speaks of {clean(str(missing), 60)}, of which nothing is known")
+
+    def bad(self, record: ev.Record, what: str) -> None:
+        self.problems.append(Problem(record.seq, what))
+
+    def _blobs(self, record: ev.Record) -> None:
+        for field in BLOB_FIELDS:
+            sha = getattr(record.data, field, "")
+            if not sha or sha in self.seen:
+                continue
+            self.seen.add(sha)
+            try:
+                self.blobs.get(sha)
+            except BlobError as error:
+                self.bad(record, f"{field} of {record.data.kind}: {clean(str(error))}")
+
+    def _decision(self, record: ev.Record, event: ev.ApprovalDecided) -> None:
+        """An approval holds for exactly the bytes, tier and experiment it names; a later refusal takes it back."""
+        bound = (event.experiment, event.program, event.tier)
+        if event.decision in ("reject", "expire"):
+            self.approved.discard(bound)
+        if event.decision != "approve":
+            return
+        if not event.request:
+            if event.who != "policy":
+                self.bad(record, f"approval by {clean(event.who, 60)} answers no request")
+                return
+        else:
+            request = self.state.requests.get(event.request)
+            if request is None:
+                self.bad(record, f"approval answers request {clean(event.request, 60)}, which was never asked")
+                return
+            if (request.experiment, request.program, request.tier) != bound:
+                self.bad(record, "approval is for another program or tier than its request")
+                return
+            if record.time > request.expires:
+                self.bad(record, "approval came after its request had expired")
+                return
+        self.approved.add(bound)
+
+    def _launch(self, record: ev.Record, event: ev.TrialStarted) -> None:
+        experiment = self.state.experiments.get(event.experiment)
+        if experiment is not None and experiment.origin == "baseline":
+            return
+        self.launches += 1
+        if (event.experiment, event.program, event.tier) not in self.approved:
+            what = f"program {_short(event.program)} was launched at {clean(event.tier, 40)}"
+            self.bad(record, f"{what} without an approval")
+
+    def _points(self, record: ev.Record, event: ev.TrialFinished) -> None:
+        """The curve must be the one whose hash the journal holds; one that was cleaned away cannot be checked."""
+        if event.cached or not is_sha(event.points_hash) or not is_trial_id(event.trial):
+            return
+        path = self.run / "trials" / event.trial / "work" / "points.jsonl"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.bad(record, f"points of trial {event.trial} cannot be read: {error.strerror}")
+            return
+        with os.fdopen(descriptor, "rb") as file:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            if not regular or hashlib.file_digest(file, "sha256").hexdigest() != event.points_hash:
+                self.bad(record, f"points of trial {event.trial} are not those that were scored")
+
+
+def verify_run(run: Path) -> AuditReport:
+    """Check the chain, every blob, every launch's approval and every curve of a run. Works beside a running engine."""
+    audit = _Audit(run)
+    try:
+        for record in journal.read(run / "journal"):
+            audit.take(record)
+    except journal.JournalCorrupt as corrupt:
+        audit.problems.append(Problem(corrupt.seq, f"journal/{corrupt.segment} line {corrupt.line}: {corrupt.reason}"))
+    else:
+        chain = journal.verify(run / "journal")
+        if chain.first_bad is not None:
+            segment, line, seq, reason = chain.first_bad
+            audit.problems.append(Problem(seq, f"journal/{segment} line {line}: {reason}"))
+        elif not chain.records:
+            audit.problems.append(Problem(0, "there is no journal, or it is empty"))
+    return AuditReport(audit.state.seq, audit.state.head, len(audit.seen), audit.launches, audit.problems)

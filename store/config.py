@@ -1,0 +1,280 @@
+"""The configuration of a run, `run.toml`: what can be set, its bounds, and errors with their line and column."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+FORMAT = 1
+MAX_BYTES = 1024 * 1024
+
+
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z"
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used; one line: where, what is wrong, what to do."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all tables; a field's description becomes its comment in `dump`."""
+
+
+class Loop(_Table, frozen=True):
+    """how the search goes on"""
+
+    experiments: Annotated[int, Meta(ge=0, description="end after so many proposals; 0 = no end")] = 0
+    concurrency: Annotated[int, Meta(ge=1, le=256, description="experiments in flight")] = 4
+    cold_start: Annotated[int, Meta(ge=0, description="the first so many descend from the seeds")] = 6
+    random_parent_share: Annotated[
+        float, Meta(ge=0, le=1, description="share of controls whose parent is drawn at random")
+    ] = 0.05
+    max_repairs: Annotated[int, Meta(ge=0, le=20, description="repairs before an idea is dropped")] = 2
+    seed: Annotated[int, Meta(ge=0, le=2**62, description="of everything that the loop draws")] = 0
+
+
+class Sampling(_Table, frozen=True):
+    """where parents and references come from, by rank"""
+
+    parents: Annotated[int, Meta(ge=1, description="the parent is one of the best so many")] = 10
+    references_from: Annotated[int, Meta(ge=1, description="references: from this rank")] = 11
+    references_to: Annotated[int, Meta(ge=1, description="to this rank")] = 50
+    references: Annotated[int, Meta(ge=0, le=20, description="so many of them")] = 3
+
+
+class Trials(_Table, frozen=True):
+    """training: how many processes, seeds and baselines"""
+
+    tier: Annotated[Literal["probe", "probe-smoke"], Meta(description="scale of the trials")] = "probe"
+    slots: Annotated[int, Meta(ge=0, le=4096, description="trials at once; 0 = one per processor")] = 0
+    first_seeds: Annotated[int, Meta(ge=1, le=100, description="seeds of a new candidate")] = 1
+    max_seeds: Annotated[int, Meta(ge=1, le=100, description="seeds of a promising one")] = 3
+    noise_seeds: Annotated[int, Meta(ge=2, le=100, description="seeds of the baseline, for the noise floor")] = 5
+    baseline: Annotated[str, Meta(pattern=_NAME, description="what every score is compared with")] = "gated_deltanet"
+    baselines: Annotated[
+        list[Annotated[str, Meta(pattern=_NAME)]], Meta(description="baselines to train beside it; [] = all")
+    ] = []
+    max_seconds: Annotated[
+        float, Meta(gt=0, le=1e9, description="wall-clock seconds after which a trial is ended")
+    ] = 900.0
+
+
+class Sandbox(_Table, frozen=True):
+    """what surrounds a trial"""
+
+    minimum_level: Annotated[
+        Literal["L0", "L1", "L2", "L3"], Meta(description="refuse to start below this isolation level")
+    ] = "L2"
+    memory_mb: Annotated[int, Meta(ge=128, description="memory of one trial")] = 2048
+    disk_mb: Annotated[int, Meta(ge=1, description="disk space of one trial")] = 512
+
+
+class Agents(_Table, frozen=True):
+    """who proposes"""
+
+    kind: Annotated[Literal["evolver"], Meta(description="evolver = offline search over building blocks")] = "evolver"
+
+
+class Budget(_Table, frozen=True):
+    """caps; at a cap the run pauses and asks. 0 = no cap"""
+
+    wall_hours: Annotated[float, Meta(ge=0, le=1e9, description="hours of work")] = 0.0
+    cpu_hours: Annotated[float, Meta(ge=0, le=1e9, description="processor hours in trials")] = 0.0
+    disk_gb: Annotated[float, Meta(ge=0, le=1e9, description="size of the run directory")] = 0.0
+    experiments: Annotated[int, Meta(ge=0, description="proposals")] = 0
+
+
+class Gate(_Table, frozen=True):
+    """questions to a person"""
+
+    expires_minutes: Annotated[float, Meta(gt=0, le=1e9, description="an unanswered request becomes a refusal")] = 60.0
+
+
+class RunConfig(_Table, frozen=True):
+    """Everything in `run.toml`."""
+
+    format: int = FORMAT
+    name: Annotated[str, Meta(pattern=_NAME, description="of the run")] = "run"
+    loop: Loop = Loop()
+    sampling: Sampling = Sampling()
+    trials: Trials = Trials()
+    sandbox: Sandbox = Sandbox()
+    agents: Agents = Agents()
+    budget: Budget = Budget()
+    gate: Gate = Gate()
+
+
+_ORDERED = (("sampling", "references_from", "references_to"), ("trials", "first_seeds", "max_seeds"))
+"""Pairs of which the first must not be larger than the second."""
+
+
+def load(path: Path) -> RunConfig:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: it cannot be read, or something in it is wrong.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path.name}: larger than 1 MB; this is not a configuration")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        raise ConfigError(f"{path.name}:{line}:{column}: not UTF-8 text; save it as UTF-8") from None
+    return parse(text, path.name)
+
+
+def parse(text: str, name: str = "run.toml") -> RunConfig:
+    """Check the text of a configuration; `name` stands in the error.
+
+    Raises:
+        ConfigError: something in it is wrong.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_error(str(error), text, name)) from None
+
+    def wrong(path: tuple[str, ...], message: str) -> ConfigError:
+        line, column = _position(text, path)
+        return ConfigError(f"{name}:{line}:{column}: {message}")
+
+    version = data.get("format", FORMAT)
+    if type(version) is not int or version < 1:
+        raise wrong(("format",), f"format must be a whole number from 1 to {FORMAT}")
+    if version > FORMAT:
+        message = f"written by a newer version of asi (format {version}; this one reads up to {FORMAT}); update asi"
+        raise wrong(("format",), message)
+    _refuse_unknown(data, RunConfig, (), wrong)
+    try:
+        config = msgspec.convert(data, RunConfig)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$.")
+        path = tuple(re.sub(r"\[[^]]*\]", "", where.rstrip("`")).split("."))
+        raise wrong(path, f"{'.'.join(path)}: {_plain(message, path)}") from None
+    for table, low, high in _ORDERED:
+        section = getattr(config, table)
+        if getattr(section, low) > getattr(section, high):
+            place = (table, high) if high in data.get(table, {}) else (table, low)
+            raise wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
+    return config
+
+
+def _syntax_error(message: str, text: str, name: str) -> str:
+    what, _, place = message.rpartition(" (at ")
+    found = re.search(r"line (\d+), column (\d+)", place)
+    if found is not None:
+        line, column = int(found[1]), int(found[2])
+    else:
+        what = what or message
+        lines = text.split("\n")
+        line, column = len(lines), len(lines[-1]) + 1
+    return f"{name}:{line}:{column}: not valid TOML: {what[:1].lower()}{what[1:]}"
+
+
+def _refuse_unknown(data: dict[str, Any], kind: type, path: tuple[str, ...], wrong: Any) -> None:
+    known = get_type_hints(kind)
+    for key, value in data.items():
+        inner = known.get(key)
+        if inner is None:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            raise wrong((*path, key), f"unknown key {'.'.join((*path, key))[:80]!r}; {hint}")
+        if isinstance(inner, type) and issubclass(inner, _Table) and isinstance(value, dict):
+            _refuse_unknown(value, inner, (*path, key), wrong)
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": 'text in "quotes"',
+    "bool": "true or false",
+    "array": "a list in [brackets]",
+    "object": "a [table]",
+}
+
+
+def _plain(message: str, path: tuple[str, ...]) -> str:
+    """msgspec's message in the words of somebody who edits a file."""
+    if message.startswith("Invalid enum value"):
+        hints: Any = RunConfig
+        for part in path:
+            hints = get_type_hints(hints)[part]
+        choices = ", ".join(f'"{choice}"' for choice in get_args(hints))
+        return f"{message.removeprefix('Invalid enum value ').replace('`', '')} is not one of {choices}"
+    if "matching regex" in message:
+        return "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot or dash"
+    found = re.fullmatch(r"Expected `(\w+)`(?:, got `(\w+)`| (<=|>=|<|>) (\S+))", message)
+    if found is None:
+        return message.replace("`", "")
+    wanted, got, sign, bound = found.groups()
+    if got is not None:
+        return f"must be {_KINDS.get(wanted, wanted)}, not {_KINDS.get(got, got)}"
+    words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
+    return f"must be {words[sign]} {float(bound):g}"
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*\[\[?\s*({_PATH})\s*\]")
+_ASSIGNMENT = re.compile(rf"\s*({_PATH})\s*=")
+
+
+def _position(text: str, path: tuple[str, ...]) -> tuple[int, int]:
+    """Line and column, from 1, of a key; of the nearest table around it where it cannot be told (inline tables)."""
+    table: tuple[str, ...] = ()
+    best, place = -1, (1, 1)
+    for number, line in enumerate(text.split("\n"), start=1):
+        header = _HEADER.match(line)
+        found = header or _ASSIGNMENT.match(line)
+        if found is None:
+            continue
+        keys = tuple(part.strip("\"'") for part in re.findall(_KEY, found[1]))
+        here = keys if header else (*table, *keys)
+        table = keys if header else table
+        depth = min(len(here), len(path))
+        if here[:depth] == path[:depth] and depth > best:
+            # The column is that of the key itself: after the dots of what precedes it.
+            extra = len(keys) - max(0, len(here) - len(path)) - 1
+            starts = [part.start() for part in re.finditer(_KEY, found[1])]
+            column = found.start(1) + starts[max(0, extra)]
+            inline = re.search(rf"\b{re.escape(path[-1])}\s*=", line[found.end() :]) if len(here) < len(path) else None
+            if inline is not None:
+                column = found.end() + inline.start()
+            best, place = depth, (number, column + 1)
+    return place
+
+
+def dump(config: RunConfig) -> str:
+    """A configuration as commented TOML that `parse` reads back to an equal one."""
+    lines = [f"format = {config.format}", f"name = {_value(config.name)}"]
+    for table, kind in get_type_hints(RunConfig).items():
+        if not (isinstance(kind, type) and issubclass(kind, _Table)):
+            continue
+        lines += ["", f"[{table}]  # {kind.__doc__}"]
+        section = getattr(config, table)
+        for key, hint in get_type_hints(kind, include_extras=True).items():
+            assert get_origin(hint) is Annotated
+            assignment = f"{key} = {_value(getattr(section, key))}"
+            lines.append(f"{assignment:<34}# {hint.__metadata__[0].description}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    # A JSON string without escapes beyond ASCII is a TOML basic string; numbers are the same in both.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

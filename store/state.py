@@ -1,0 +1,494 @@
+"""The run as it stands: `RunState`, and the one function that computes it from events.
+
+The engine decides from this state, the terminal draws it, the replay animates it. `fold` is deterministic, reads no
+clock and does no I/O. It takes over the state that it is given and returns it changed, so that a journal of a million
+events folds in linear time; who wants to keep the old state copies it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from store import events as ev
+
+Phase = Literal["created", "armed", "running", "paused", "frozen", "parked", "stopped", "finished", "killed"]
+
+Step = Literal[
+    "propose", "dedupe", "vet", "repair", "assess", "gate", "train", "score", "analyse", "closed"
+]
+"""What an experiment does next. `train` also covers the wait for a free slot."""
+
+KEEP_NOTES = 50
+
+
+class Trial(msgspec.Struct):
+    """One training process, running or over."""
+
+    id: str
+    experiment: str
+    program: str
+    tier: str
+    seed: int
+    status: Literal["running", "finished", "failed", "killed"] = "running"
+    level: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    tasks: list[ev.TaskScore] = []
+    parameters: int = 0
+    training_flops: float = 0.0
+    tokens: int = 0
+    state_floats: int = 0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    data_hash: str = ""
+    cached: bool = False
+    cheat: bool = False
+    reason: str = ""
+
+
+class Request(msgspec.Struct):
+    """One question to a person: may this program run at this tier?"""
+
+    id: str
+    experiment: str
+    program: str
+    tier: str
+    rule: str
+    asked: float
+    expires: float
+    decision: ev.Decision | None = None
+    who: str = ""
+    reason: str = ""
+    decided: float = 0.0
+
+
+class Experiment(msgspec.Struct):
+    """One proposal on its way from sample to lesson."""
+
+    id: str
+    origin: ev.Origin
+    parent: str = ""
+    references: list[str] = []
+    control: bool = False
+    seed: int = 0
+    opened: float = 0.0
+    changed: float = 0.0
+    step: Step = "propose"
+    title: str = ""
+    motivation: str = ""
+    hypothesis: str = ""
+    change: str = ""
+    predictions: list[ev.Prediction] = []
+    program: str = ""
+    genome: str = ""
+    repairs: int = 0
+    duplicate_of: str = ""
+    vetted: bool = False
+    gates: list[ev.GateVerdict] = []
+    failure: str = ""
+    syntax_hash: str = ""
+    functional_hash: str = ""
+    parameters: int = 0
+    state_floats: int = 0
+    flops_per_token: float = 0.0
+    cost_exponent: float = 0.0
+    step_seconds: float = 0.0
+    findings: list[ev.Finding] = []
+    predicted_cpu_seconds: float = 0.0
+    approved_program: str = ""
+    approved_tier: str = ""
+    trials: list[str] = []
+    scored: ev.ExperimentScored | None = None
+    summary: str = ""
+    lessons: list[str] = []
+    outcomes: list[ev.PredictionOutcome] = []
+    outcome: str = ""
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Still on its way."""
+        return self.step != "closed"
+
+    @property
+    def ranked(self) -> bool:
+        """Has a score on the leaderboard."""
+        return self.scored is not None and self.outcome in ("", "ranked")
+
+
+class Call(msgspec.Struct):
+    """One agent at work or done; kept while its experiment is open and for the newest ones."""
+
+    id: str
+    experiment: str
+    role: str
+    agent: str
+    prompt: str
+    started: float
+    reply: str = ""
+    seconds: float = 0.0
+    ok: bool = True
+    error: str = ""
+
+
+class Note(msgspec.Struct):
+    """A remark for people, newest last."""
+
+    time: float
+    level: str
+    text: str
+
+
+class RunState(msgspec.Struct):
+    """Everything that a journal says, folded. `seq` and `head` name the last record that went in."""
+
+    seq: int = 0
+    head: str = ""
+    time: float = 0.0
+    name: str = ""
+    format: int = 0
+    version: str = ""
+    created: float = 0.0
+    phase: Phase = "created"
+    phase_reason: str = ""
+    engine_pid: int = 0
+    engine_started: float = 0.0
+    armed: ev.RunArmed | None = None
+    experiments: dict[str, Experiment] = {}
+    trials: dict[str, Trial] = {}
+    requests: dict[str, Request] = {}
+    calls: dict[str, Call] = {}
+    notes: list[Note] = []
+    cpu_seconds: float = 0.0
+    tokens_used: int = 0
+    money: float = 0.0
+    working_seconds: float = 0.0
+    working_since: float = 0.0
+    warned: list[str] = []
+
+    @property
+    def proposals(self) -> list[Experiment]:
+        """All experiments that are not baselines, oldest first."""
+        return [e for e in self.experiments.values() if e.origin != "baseline"]
+
+    @property
+    def baselines(self) -> list[Experiment]:
+        """The baselines, as experiments."""
+        return [e for e in self.experiments.values() if e.origin == "baseline"]
+
+    @property
+    def pending(self) -> list[Request]:
+        """Requests that wait for a person, oldest first."""
+        return [r for r in self.requests.values() if r.decision is None]
+
+    @property
+    def running_trials(self) -> list[Trial]:
+        """Trials whose process should be alive."""
+        return [t for t in self.trials.values() if t.status == "running"]
+
+    def ranking(self) -> list[Experiment]:
+        """Scored experiments, best first; ties by age."""
+        scored = [e for e in self.experiments.values() if e.ranked]
+        return sorted(scored, key=lambda e: (-(e.scored.score if e.scored else 0.0), e.opened))
+
+    def finished_trials(self, experiment: str, program: str | None = None) -> list[Trial]:
+        """The experiment's trials that ended with scores, of one program where given."""
+        owner = self.experiments[experiment]
+        found = (self.trials[t] for t in owner.trials)
+        return [t for t in found if t.status == "finished" and (program is None or t.program == program)]
+
+
+def _touch(state: RunState, record: ev.Record, experiment: str) -> Experiment:
+    found = state.experiments[experiment]
+    found.changed = record.time
+    return found
+
+
+def _phase(state: RunState, record: ev.Record, phase: Phase, reason: str = "") -> None:
+    """Change the phase; time counts as working only while the run is running."""
+    if state.working_since and phase != "running":
+        state.working_seconds += max(0.0, record.time - state.working_since)
+        state.working_since = 0.0
+    if phase == "running" and not state.working_since:
+        state.working_since = record.time
+    state.phase, state.phase_reason = phase, reason
+
+
+def _note(state: RunState, record: ev.Record, text: str, level: str = "info") -> None:
+    state.notes.append(Note(record.time, level, text))
+    del state.notes[:-KEEP_NOTES]
+
+
+def _run_created(state: RunState, record: ev.Record, event: ev.RunCreated) -> None:
+    state.name, state.format, state.version = event.name, event.format, event.version
+    state.created = record.time
+
+
+def _engine_started(state: RunState, record: ev.Record, event: ev.EngineStarted) -> None:
+    state.engine_pid, state.engine_started = event.pid, record.time
+    if state.phase in ("running", "finished", "stopped", "frozen"):
+        # After a crash the clock stops at the last event that the dead engine wrote.
+        if state.working_since:
+            state.working_seconds += max(0.0, state.time - state.working_since)
+            state.working_since = 0.0
+        state.phase, state.phase_reason = "created", ""
+
+
+def _engine_stopped(state: RunState, record: ev.Record, event: ev.EngineStopped) -> None:
+    state.engine_pid = 0
+    if state.working_since:
+        _phase(state, record, "stopped", event.reason)
+
+
+def _run_armed(state: RunState, record: ev.Record, event: ev.RunArmed) -> None:
+    state.armed = event
+    if state.phase not in ("paused", "parked"):
+        _phase(state, record, "armed")
+
+
+def _arming_failed(state: RunState, record: ev.Record, event: ev.ArmingFailed) -> None:
+    state.armed = None
+    _note(state, record, f"arming failed: {event.reason}", "error")
+
+
+def _run_killed(state: RunState, record: ev.Record, event: ev.RunKilled) -> None:
+    state.armed = None
+    _phase(state, record, "killed", event.reason)
+    proof = "death proved" if event.proved else "death NOT proved"
+    _note(state, record, f"killed by {event.who}: {event.processes} processes, {proof}", "error")
+
+
+def _run_rearmed(state: RunState, record: ev.Record, event: ev.RunRearmed) -> None:
+    _phase(state, record, "created", event.reason)
+    _note(state, record, f"re-armed: {event.reason}")
+
+
+def _run_stopped(state: RunState, record: ev.Record, event: ev.RunStopped) -> None:
+    _phase(state, record, "finished" if event.finished else "stopped", event.reason)
+
+
+def _budget(state: RunState, record: ev.Record, event: ev.BudgetExceeded) -> None:
+    word = "reached" if event.hard else "at 80 % of"
+    state.warned.append(f"{event.currency}:{'hard' if event.hard else 'soft'}")
+    _note(state, record, f"budget {word} the cap: {event.currency} {event.used:g} of {event.cap:g}", "warning")
+
+
+def _agent_called(state: RunState, record: ev.Record, event: ev.AgentCalled) -> None:
+    state.calls[event.call] = Call(
+        event.call, event.experiment, event.role, event.agent, event.prompt, record.time
+    )
+
+
+def _agent_replied(state: RunState, record: ev.Record, event: ev.AgentReplied) -> None:
+    call = state.calls[event.call]
+    call.reply, call.seconds, call.ok, call.error = event.reply, event.seconds, event.ok, event.error
+    state.tokens_used += event.tokens_in + event.tokens_out
+    state.money += event.cost
+
+
+def _experiment_opened(state: RunState, record: ev.Record, event: ev.ExperimentOpened) -> None:
+    state.experiments[event.experiment] = Experiment(
+        event.experiment,
+        event.origin,
+        event.parent,
+        list(event.references),
+        event.control,
+        event.seed,
+        opened=record.time,
+        changed=record.time,
+    )
+
+
+def _proposal_drafted(state: RunState, record: ev.Record, event: ev.ProposalDrafted) -> None:
+    found = _touch(state, record, event.experiment)
+    found.title, found.motivation, found.hypothesis = event.title, event.motivation, event.hypothesis
+    found.program, found.genome, found.change = event.program, event.genome, event.change
+    found.predictions = list(event.predictions)
+    found.step = "dedupe" if found.origin != "baseline" else "vet"
+
+
+def _proposal_duplicate(state: RunState, record: ev.Record, event: ev.ProposalDuplicate) -> None:
+    found = _touch(state, record, event.experiment)
+    found.duplicate_of = event.of
+    found.failure = f"repeats {event.of} ({event.how})"
+
+
+def _program_vetted(state: RunState, record: ev.Record, event: ev.ProgramVetted) -> None:
+    found = _touch(state, record, event.experiment)
+    found.vetted, found.gates = event.passed, list(event.gates)
+    found.syntax_hash, found.functional_hash = event.syntax_hash, event.functional_hash
+    found.parameters, found.state_floats = event.parameters, event.state_floats
+    found.flops_per_token, found.cost_exponent = event.flops_per_token, event.cost_exponent
+    found.step_seconds = event.step_seconds
+    failed = next((gate for gate in event.gates if not gate.passed), None)
+    found.failure = "" if event.passed or failed is None else f"{failed.gate}: {failed.evidence}"
+    found.step = "assess" if event.passed else "repair"
+
+
+def _program_repaired(state: RunState, record: ev.Record, event: ev.ProgramRepaired) -> None:
+    found = _touch(state, record, event.experiment)
+    found.program, found.repairs, found.vetted = event.new, event.attempt, False
+    found.genome = event.genome or found.genome
+    found.approved_program = found.approved_tier = ""
+    found.step = "vet"
+
+
+def _risk_assessed(state: RunState, record: ev.Record, event: ev.RiskAssessed) -> None:
+    found = _touch(state, record, event.experiment)
+    found.findings, found.predicted_cpu_seconds = list(event.findings), event.cpu_seconds
+    found.step = "gate"
+
+
+def _approval_requested(state: RunState, record: ev.Record, event: ev.ApprovalRequested) -> None:
+    _touch(state, record, event.experiment)
+    state.requests[event.request] = Request(
+        event.request, event.experiment, event.program, event.tier, event.rule, record.time, event.expires
+    )
+
+
+def _approval_decided(state: RunState, record: ev.Record, event: ev.ApprovalDecided) -> None:
+    found = _touch(state, record, event.experiment)
+    request = state.requests.get(event.request)
+    if event.decision == "defer":
+        if request is not None:
+            request.reason = event.reason
+        return
+    if request is not None:
+        request.decision, request.who = event.decision, event.who
+        request.reason, request.decided = event.reason, record.time
+    if event.decision == "approve" and event.program == found.program:
+        found.approved_program, found.approved_tier = event.program, event.tier
+        found.step = "train"
+    elif event.decision in ("reject", "expire"):
+        found.failure = f"{event.decision} by {event.who}: {event.reason}".rstrip(": ")
+
+
+def _trial_started(state: RunState, record: ev.Record, event: ev.TrialStarted) -> None:
+    found = _touch(state, record, event.experiment)
+    state.trials[event.trial] = Trial(
+        event.trial,
+        event.experiment,
+        event.program,
+        event.tier,
+        event.seed,
+        level=event.level,
+        started=record.time,
+    )
+    found.step = "train"
+    if event.trial not in found.trials:
+        found.trials.append(event.trial)
+
+
+def _trial_anomaly(state: RunState, record: ev.Record, event: ev.TrialAnomaly) -> None:
+    _touch(state, record, event.experiment)
+    state.trials[event.trial].reason = f"{event.what}: {event.evidence}"
+    _note(state, record, f"{event.trial} {event.what}: {event.evidence}", "warning")
+
+
+def _trial_finished(state: RunState, record: ev.Record, event: ev.TrialFinished) -> None:
+    found = _touch(state, record, event.experiment)
+    trial = state.trials.get(event.trial)
+    if trial is None:
+        trial = Trial(event.trial, event.experiment, event.program, event.tier, event.seed, started=record.time)
+        state.trials[event.trial] = trial
+        found.trials.append(event.trial)
+    trial.status, trial.ended, trial.tasks = "finished", record.time, list(event.tasks)
+    trial.parameters, trial.training_flops, trial.tokens = event.parameters, event.training_flops, event.tokens
+    trial.state_floats, trial.data_hash, trial.cached = event.state_floats, event.data_hash, event.cached
+    trial.cpu_seconds, trial.wall_seconds = event.cpu_seconds, event.wall_seconds
+    if not event.cached:
+        state.cpu_seconds += event.cpu_seconds
+    found.step = "score"
+
+
+def _trial_failed(state: RunState, record: ev.Record, event: ev.TrialFailed) -> None:
+    found = _touch(state, record, event.experiment)
+    trial = state.trials[event.trial]
+    trial.status, trial.ended, trial.cheat = "failed", record.time, event.cheat
+    trial.reason, trial.cpu_seconds = event.reason, event.cpu_seconds
+    state.cpu_seconds += event.cpu_seconds
+    found.failure = f"{event.reason}: {event.evidence}".rstrip(": ")
+    found.step = "repair"
+
+
+def _trial_killed(state: RunState, record: ev.Record, event: ev.TrialKilled) -> None:
+    _touch(state, record, event.experiment)
+    trial = state.trials[event.trial]
+    trial.status, trial.ended, trial.reason = "killed", record.time, f"ended by {event.who}"
+    trial.cpu_seconds = event.cpu_seconds
+    state.cpu_seconds += event.cpu_seconds
+
+
+def _experiment_scored(state: RunState, record: ev.Record, event: ev.ExperimentScored) -> None:
+    found = _touch(state, record, event.experiment)
+    found.scored = event
+    if found.step == "score":
+        found.step = "analyse"
+
+
+def _experiment_analysed(state: RunState, record: ev.Record, event: ev.ExperimentAnalysed) -> None:
+    found = _touch(state, record, event.experiment)
+    found.summary, found.lessons, found.outcomes = event.summary, list(event.lessons), list(event.outcomes)
+
+
+def _experiment_closed(state: RunState, record: ev.Record, event: ev.ExperimentClosed) -> None:
+    found = _touch(state, record, event.experiment)
+    found.step, found.outcome, found.reason = "closed", event.outcome, event.reason
+
+
+def _handler(name: str, phase: Phase) -> Callable[[RunState, ev.Record, ev.Event], None]:
+    def change(state: RunState, record: ev.Record, event: ev.Event) -> None:
+        _phase(state, record, phase, getattr(event, name, ""))
+
+    return change
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    ev.RunCreated: _run_created,
+    ev.EngineStarted: _engine_started,
+    ev.EngineStopped: _engine_stopped,
+    ev.JournalRepaired: lambda s, r, e: _note(
+        s, r, f"journal repaired: {e.bytes_cut} bytes cut after record {e.last_good}", "warning"
+    ),
+    ev.RunArmed: _run_armed,
+    ev.ArmingFailed: _arming_failed,
+    ev.RunPaused: _handler("reason", "paused"),
+    ev.RunFrozen: _handler("", "frozen"),
+    ev.RunParked: _handler("reason", "parked"),
+    ev.RunResumed: _handler("", "running"),
+    ev.RunStopped: _run_stopped,
+    ev.RunKilled: _run_killed,
+    ev.RunRearmed: _run_rearmed,
+    ev.BudgetExceeded: _budget,
+    ev.NoteAdded: lambda s, r, e: _note(s, r, e.text, e.level),
+    ev.AgentCalled: _agent_called,
+    ev.AgentReplied: _agent_replied,
+    ev.ExperimentOpened: _experiment_opened,
+    ev.ProposalDrafted: _proposal_drafted,
+    ev.ProposalDuplicate: _proposal_duplicate,
+    ev.ProgramVetted: _program_vetted,
+    ev.ProgramRepaired: _program_repaired,
+    ev.RiskAssessed: _risk_assessed,
+    ev.ApprovalRequested: _approval_requested,
+    ev.ApprovalDecided: _approval_decided,
+    ev.TrialStarted: _trial_started,
+    ev.TrialAnomaly: _trial_anomaly,
+    ev.TrialFinished: _trial_finished,
+    ev.TrialFailed: _trial_failed,
+    ev.TrialKilled: _trial_killed,
+    ev.ExperimentScored: _experiment_scored,
+    ev.ExperimentAnalysed: _experiment_analysed,
+    ev.ExperimentClosed: _experiment_closed,
+}
+
+
+def fold(state: RunState, record: ev.Record) -> RunState:
+    """Apply one record to the state and return it. Records at or below `state.seq` are ignored (replays)."""
+    if record.seq <= state.seq:
+        return state
+    _HANDLERS[type(record.data)](state, record, record.data)
+    state.seq, state.head, state.time = record.seq, record.hash, record.time
+    return state
