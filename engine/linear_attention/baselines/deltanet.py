@@ -1,0 +1,34 @@
+"""DeltaNet (Schlag et al. 2021; Yang et al. 2024)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.linear_attention.ops import RMSNorm, delta_rule, l2_normalize
+
+
+class Mixer(nn.Module):
+    """Before a token writes its value, what its key already holds is erased."""
+
+    def __init__(self, d_model: int, n_heads: int, layer_idx: int, max_len: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.project = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.strength = nn.Linear(d_model, n_heads)
+        self.norm = RMSNorm(d_model // n_heads)
+        self.output = nn.Linear(d_model, d_model, bias=False)
+
+    def mix(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`[batch, time, d_model]` to the same, and the state to continue from."""
+        q, k, v = F.silu(self.project(x)).unflatten(-1, (3, self.n_heads, -1)).unbind(2)
+        beta = self.strength(x).sigmoid()
+        out, state = delta_rule(l2_normalize(q), l2_normalize(k), v, beta, initial_state=state)
+        return self.output(self.norm(out).flatten(2)), state
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whole sequence."""
+        return self.mix(x)[0]
+
+    def step(self, x_t: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One token `[batch, d_model]`."""
+        y, state = self.mix(x_t.unsqueeze(1), state)
+        return y.squeeze(1), state

@@ -1,0 +1,17 @@
+"""A step that forgets the past."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Mixer(nn.Module):
+    def __init__(self, d_model: int, n_heads: int, layer_idx: int, max_len: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.gate = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.gate(x)) * self.value(x).cumsum(dim=1) / 16
+
+    def step(self, x_t: Tensor, state):
+        return torch.sigmoid(self.gate(x_t)) * self.value(x_t) / 16, state
