@@ -1,0 +1,192 @@
+"""The words between an engine and those who watch it: JSON lines over a Unix socket.
+
+A client sends `Hello` first; the engine answers `Welcome`, then either every record after `since` or one `Snapshot`,
+then records as they come. Frames of live things that are not journal events (curves, streamed text, load of the
+machine) come as `Live`; they carry no sequence number and a slow reader may miss some. Commands are answered by
+`Answer` with the command's `id`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from store.events import Record
+from store.state import RunState
+
+PROTOCOL = 1
+MAX_LINE = 64 * 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Base of all messages."""
+
+
+# --- from the client -------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """First line of a client. `since` is the last sequence number it has, 0 for a fresh one.
+
+    With `live` off the client only asks and commands: it is sent neither records nor live frames.
+    """
+
+    token: str
+    since: int = 0
+    protocol: int = PROTOCOL
+    live: bool = True
+
+
+class Command(Message, frozen=True, tag="command"):
+    """Ask the engine to do something. `who` is the person's login; the engine checks the uid of the socket's peer."""
+
+    id: int
+    name: Literal["pause", "resume", "freeze", "park", "stop", "approve", "reject", "defer", "propose", "rearm"]
+    who: str = ""
+    target: str = ""
+    reason: str = ""
+    program: str = ""
+    title: str = ""
+
+
+class Query(Message, frozen=True, tag="query"):
+    """Ask for something that is not in the state: a blob's text, a leaderboard page, a trial's points.
+
+    `blob`: target = sha256. `curve`: target = trial id. `transcript`: target = experiment id. `leaderboard`: rows as
+    DuckDB sees them, target = order column.
+    """
+
+    id: int
+    name: Literal["blob", "curve", "transcript", "leaderboard"]
+    target: str = ""
+    limit: int = 200
+
+
+# --- from the engine -------------------------------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """The engine accepted the client."""
+
+    run: str
+    pid: int
+    seq: int
+    protocol: int = PROTOCOL
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """The engine does not talk to this client; the connection closes."""
+
+    reason: str
+
+
+class Snapshot(Message, frozen=True, tag="snapshot"):
+    """The whole state, for a client that is too far behind."""
+
+    state: RunState
+
+
+class Records(Message, frozen=True, tag="records"):
+    """Journal records in order, without a gap."""
+
+    records: list[Record]
+
+
+class Answer(Message, frozen=True, tag="answer"):
+    """The reply to a command or a query; `error` is one clear line."""
+
+    id: int
+    ok: bool
+    error: str = ""
+    text: str = ""
+
+
+class TranscriptEntry(msgspec.Struct, frozen=True):
+    """One call of an agent, as a transcript query returns it; `prompt` and `reply` are blobs, `text` is the reply."""
+
+    role: str
+    agent: str
+    time: float
+    prompt: str
+    reply: str
+    text: str
+    ok: bool
+    seconds: float
+
+
+class CurvePoint(msgspec.Struct, frozen=True, array_like=True):
+    """One point of a training curve: `value` is the training loss in nats, or a sealed metric."""
+
+    task: str
+    step: int
+    value: float
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """All points of one trial, as a curve query returns them."""
+
+    losses: list[CurvePoint]
+    scores: list[CurvePoint]
+
+
+class LiveCurve(Message, frozen=True, tag="live.curve"):
+    """New points of a running trial. `steps` is the total of the current task, `done` the share of the whole trial."""
+
+    trial: str
+    experiment: str
+    task: str
+    step: int
+    steps: int
+    done: float
+    losses: list[CurvePoint] = []
+    scores: list[CurvePoint] = []
+    steps_per_second: float = 0.0
+    seconds_left: float = 0.0
+
+
+class LiveText(Message, frozen=True, tag="live.text"):
+    """A piece of an agent's or a trial's output, as it is written. Untrusted."""
+
+    experiment: str
+    role: str
+    text: str
+
+
+class LiveStep(Message, frozen=True, tag="live.step"):
+    """What an experiment is doing right now, in a few words (`vetting`, `waits for a slot`, `training seed 0`)."""
+
+    experiment: str
+    doing: str
+    since: float
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One GPU's load, from NVML."""
+
+    name: str
+    utilisation: float
+    memory_used: float
+    memory_total: float
+    temperature: float
+    power: float
+
+
+class LiveLoad(Message, frozen=True, tag="live.load"):
+    """The machine's load, about once a second. Fractions of 1; memory and disk in bytes."""
+
+    cpu: float
+    memory_used: float
+    memory_total: float
+    disk_free: float
+    trials: int
+    slots: int
+    loop_lag_ms: float
+    devices: list[Device] = []
+
+
+FromClient = Hello | Command | Query
+FromEngine = Welcome | Refused | Snapshot | Records | Answer | LiveCurve | LiveText | LiveStep | LiveLoad
+
+decode_from_client = msgspec.json.Decoder(FromClient).decode
+decode_from_engine = msgspec.json.Decoder(FromEngine).decode

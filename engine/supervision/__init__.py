@@ -1,0 +1,1 @@
+"""What keeps a person in charge: sandbox, drill, risk, policy, ledger."""

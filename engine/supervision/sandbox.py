@@ -1,0 +1,399 @@
+"""Starting untrusted programs, contained and registered, and looking after them until they are proved dead.
+
+A program runs only after its record is on the disk: bubblewrap waits on one pipe, the wrapper inside on another. A
+launch looks at the latch before it starts anything and again after registration, so a launch that races the emergency
+stop loses. Children are spawned on the event loop's own main thread, because the kernel's parent-death signal belongs
+to the thread that spawned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.client import processes
+from engine.client.freeze import FreezeReport, freeze_records, thaw_records
+from engine.client.kill import Row, Strike, kill_sandboxes
+from engine.client.records import SANDBOX_MARK, Record, read_latch
+from engine.client.rundir import RUN_MARK, RunPaths, run_mark
+from engine.supervision import cgroup, registry, usage
+from engine.supervision.isolation import PROJECT, Isolation, SandboxSpec
+from engine.supervision.usage import Usage
+
+__all__ = ["Exit", "Isolation", "Latched", "LaunchFailed", "Launcher", "SandboxProcess", "SandboxSpec", "Usage"]
+
+STATUS_DEADLINE = 30.0  # seconds until bubblewrap must have told its child's pid
+WATCH_PERIOD = 0.1
+DISK_PERIOD = 1.0
+OWN_NUMBERS = {97: "the launcher never let it start", 98: "a protection could not be applied; its log says which"}
+
+
+class LaunchFailed(RuntimeError):
+    """The sandbox could not be started; the message is one line."""
+
+
+class Latched(LaunchFailed):
+    """The emergency stop is latched: nothing may start."""
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a sandbox ended.
+
+    code: exit code; None when a signal ended it.
+    signal: the signal's number; None when it exited.
+    reason: why the watch killed it, or what the sandbox itself has to say; empty when it ended by itself.
+    """
+
+    code: int | None
+    signal: int | None
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.code == 0 and not self.reason
+
+
+class SandboxProcess:
+    """A running sandbox.
+
+    `pid` is the outermost process, `init_pid` the first one inside; `proved` becomes true when, at its end, nothing of
+    it is left for certain.
+    """
+
+    def __init__(
+        self, launcher: Launcher, spec: SandboxSpec, child: subprocess.Popen[bytes], record: Record, status: int
+    ) -> None:
+        self.spec = spec
+        self.record = record
+        self.pid = record.outer_pid
+        self.init_pid = record.init_pid
+        self.level = record.level
+        self.started = time.monotonic()
+        self._launcher = launcher
+        self._child = child
+        self._status = status
+        self.proved = False
+        self._reason = ""
+        self._peak = Usage(0, 0.0, 0)
+        self._watching = asyncio.create_task(self._watch())
+        self._ending = asyncio.create_task(self._attend())
+
+    async def wait(self) -> Exit:
+        """Wait until it has ended and the whole tree is proved dead."""
+        return await asyncio.shield(self._ending)
+
+    def usage(self) -> Usage:
+        """Memory, CPU time and processes now; zeros once it has ended."""
+        return usage.of_tree(self.init_pid, self.record.init_start)
+
+    def peak(self) -> Usage:
+        """The largest values that the watch has seen."""
+        return self._peak
+
+    async def kill(self, reason: str = "", deadline: float = 10.0) -> Exit:
+        """Kill the whole tree now and wait for the proof (see `proved`), at most about twice `deadline` seconds."""
+        self._reason = self._reason or reason
+        await asyncio.to_thread(kill_sandboxes, [self.record], deadline)
+        try:
+            return await asyncio.wait_for(self.wait(), deadline)
+        except TimeoutError:
+            return Exit(None, signal.SIGKILL, f"{self._reason}; its death could not be proved".removeprefix("; "))
+
+    async def freeze(self) -> FreezeReport:
+        """Stop every process in place; memory is kept."""
+        return await asyncio.to_thread(freeze_records, [self.record])
+
+    async def thaw(self) -> FreezeReport:
+        """Let it go on after `freeze`."""
+        return await asyncio.to_thread(thaw_records, [self.record])
+
+    async def _attend(self) -> Exit:
+        """Wait for the outermost process, then prove that nothing is left, then forget the record."""
+        code = await wait_child(self._child)
+        os.close(self._status)
+        row = await asyncio.to_thread(_settle, self.record)
+        self._watching.cancel()
+        # A shim that ended by itself did so after its last child; one that was killed proves nothing.
+        self.proved = row.proved or (not self.record.pid_namespace and code >= 0)
+        if self.proved:
+            if self.record.cgroup:
+                cgroup.remove(Path(self.record.cgroup))
+            with contextlib.suppress(OSError):  # a full or read-only disk: the next kill finds it dead and forgets it
+                registry.forget(self._launcher.run_root, self.record.id)
+        reason = self._reason or OWN_NUMBERS.get(code, "")
+        if code < 0 or code > 128:
+            number = -code if code < 0 else code - 128
+            return Exit(None, number, reason)
+        return Exit(code, None, reason)
+
+    async def _watch(self) -> None:
+        """Enforce over the whole tree what the kernel enforces per process or not at all."""
+        next_disk = 0.0
+        while True:
+            now = self.usage()
+            self._peak = self._peak.maximum(now)
+            problem = self._overrun(now)
+            if not problem and time.monotonic() >= next_disk:
+                problem = await asyncio.to_thread(self._disk_overrun)
+                next_disk = time.monotonic() + DISK_PERIOD
+            if problem:
+                self._reason = self._reason or problem
+                Strike(self.record).close()
+            await asyncio.sleep(WATCH_PERIOD)
+
+    def _overrun(self, now: Usage) -> str:
+        spec = self.spec
+        if now.cpu_seconds > spec.cpu_seconds:
+            return f"CPU time: {now.cpu_seconds:.0f} s of {spec.cpu_seconds} s"
+        if now.processes > spec.processes + 8:
+            return f"processes: {now.processes} of {spec.processes}"
+        if now.memory_bytes > spec.memory_mb * 2**20:
+            # Forked workers share pages; count those once before anybody is killed for them.
+            exact = sum(usage.proportional_bytes(pid) for pid in processes.tree(self.init_pid))
+            if exact > spec.memory_mb * 2**20:
+                return f"memory: {exact / 2**20:.0f} MB of {spec.memory_mb} MB"
+        return ""
+
+    def _disk_overrun(self) -> str:
+        used, files = usage.folder_size(self.spec.workdir)
+        if files > usage.MAX_FILES:
+            return f"disk: more than {usage.MAX_FILES} files"
+        hidden = usage.hidden_bytes(self.init_pid) if self.usage().processes else 0
+        if used + hidden > self.spec.disk_mb * 2**20:
+            note = f", {hidden / 2**20:.0f} MB of them in nameless files" if hidden > used else ""
+            return f"disk: {(used + hidden) / 2**20:.0f} MB of {self.spec.disk_mb} MB{note}"
+        return ""
+
+
+class Launcher:
+    """Starts sandboxes for one run.
+
+    Args:
+        run_root: the run directory; its `procs/` must exist.
+        isolation: what the machine offers.
+        level: the measured isolation level that is written into records; by default what the means can reach.
+    """
+
+    def __init__(self, run_root: Path, isolation: Isolation, level: int | None = None) -> None:
+        self.run_root = run_root.resolve()
+        self.isolation = isolation
+        self.level = isolation.ceiling if level is None else level
+
+    async def start(self, spec: SandboxSpec) -> SandboxProcess:
+        """Start a program in a sandbox.
+
+        Raises:
+            Latched: the emergency stop is latched, before or during the launch.
+            LaunchFailed: anything else that kept it from starting; nothing is left behind.
+        """
+        self._check(spec)
+        workdir = spec.workdir.resolve()
+        spec = msgspec.structs.replace(spec, workdir=workdir)
+        try:
+            workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._hand_over(spec)
+        except OSError as error:
+            raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
+        with _Pipe() as gate, _Pipe() as status, _Pipe() as block:
+            command = self.isolation.command(spec, self._environment(spec), gate.read, status.write, block.read)
+            child = self._spawn(spec, command, (*spec.pass_fds, gate.read, status.write, block.read))
+            gate.close(gate.read)
+            status.close(status.write)
+            block.close(block.read)
+            group = None
+            try:
+                init, inode = child.pid, 0
+                if self.isolation.bwrap:
+                    init, inode = await asyncio.wait_for(_read_status(status.read), STATUS_DEADLINE)
+                group = self._join_cgroup(spec, child.pid, init)
+                record = registry.describe(self.run_root, spec.id, spec.kind, child.pid, init, inode, group, self.level)
+                await asyncio.to_thread(registry.register, self.run_root, record)
+                self._check_latch()
+                os.write(block.write, b"go")
+                os.write(gate.write, b"go")
+            except BaseException as error:
+                await self._abandon(spec, child, group)
+                if isinstance(error, (OSError, TimeoutError, EOFError, ValueError)):
+                    raise LaunchFailed(f"sandbox {spec.id} did not start: {_tail(spec.log) or error}") from None
+                raise
+            # bubblewrap reports the end on this pipe as well, and would die of it if nobody could read.
+            return SandboxProcess(self, spec, child, record, os.dup(status.read))
+
+    def _check(self, spec: SandboxSpec) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise LaunchFailed("sandboxes start on the main thread only: they die with the thread that starts them")
+        if not registry.VALID_ID.fullmatch(spec.id):
+            raise LaunchFailed(f"{spec.id!r} is no valid sandbox id")
+        if not os.path.isabs(spec.argv[0]):
+            raise LaunchFailed(f"{spec.argv[0]!r} is no absolute path")
+        if (RunPaths(self.run_root).procs / f"{spec.id}.json").exists():
+            raise LaunchFailed(f"a sandbox {spec.id} is registered already")
+        self._check_latch()
+
+    def _hand_over(self, spec: SandboxSpec) -> None:
+        """Where root starts sandboxes under other user ids: give the folder away, and see that the rest is readable."""
+        guest = self.isolation.guest(spec.id)
+        if guest is None:
+            return
+        os.chown(spec.workdir, guest, guest)
+        for folder, folders, files in os.walk(spec.workdir):
+            for name in (*folders, *files):
+                os.chown(os.path.join(folder, name), guest, guest, follow_symlinks=False)
+        for path in spec.read_only:
+            if path.exists() and not path.stat().st_mode & 0o004:
+                raise LaunchFailed(f"{path} must be readable by everybody: sandboxes run under a user id of their own")
+
+    def _check_latch(self) -> None:
+        latch = read_latch(self.run_root)
+        if latch is not None:
+            raise Latched(f"the emergency stop is latched (by {latch.actor}: {latch.reason}); `asi rearm` releases it")
+
+    def _environment(self, spec: SandboxSpec) -> dict[str, str]:
+        """Built from nothing: no key or token of ours can reach a child."""
+        workdir = str(spec.workdir)
+        return {
+            "PATH": "/usr/bin:/bin",
+            "HOME": workdir,
+            "TMPDIR": workdir,
+            "USER": "asi",
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(PROJECT.parent),  # of which only the domain's part is visible
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "TORCHDYNAMO_DISABLE": "1",
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(spec.gpus)))),
+            **spec.environment,
+            **self._marks(spec),
+        }
+
+    def _marks(self, spec: SandboxSpec) -> dict[str, str]:
+        return {RUN_MARK: run_mark(self.run_root), SANDBOX_MARK: spec.id}
+
+    def _spawn(self, spec: SandboxSpec, command: list[str], inherited: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            log = os.open(spec.log, flags, 0o600) if spec.log else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                return subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=inherited, cwd="/",
+                    env=self._marks(spec), start_new_session=True,
+                )  # fmt: skip
+            finally:
+                os.close(log)
+        except (OSError, ValueError) as error:
+            raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
+
+    def _join_cgroup(self, spec: SandboxSpec, outer: int, init: int) -> Path | None:
+        parent = self.isolation.cgroup
+        if parent is None or not self.isolation.bwrap:
+            return None
+        name = f"asi-{run_mark(self.run_root)[:8]}-{spec.id}"
+        group = cgroup.create(parent, name, spec.memory_mb, spec.processes)
+        if group is not None:
+            # Both wait for permission, so no process of the tree can stay outside.
+            cgroup.add(group, outer)
+            cgroup.add(group, init)
+        return group
+
+    async def _abandon(self, spec: SandboxSpec, child: subprocess.Popen[bytes], group: Path | None) -> None:
+        """Undo a launch that never got permission: only our own code has run in it."""
+        child.kill()
+        await wait_child(child)
+        if group is not None:
+            cgroup.remove(group)
+        with contextlib.suppress(OSError):
+            registry.forget(self.run_root, spec.id)
+
+
+def _settle(record: Record) -> Row:
+    """The outermost process has ended: make sure that the rest has too."""
+    return kill_sandboxes([record], 5.0)[0]
+
+
+async def wait_child(child: subprocess.Popen[bytes]) -> int:
+    """Wait for a child of ours without a thread; returns its code as `Popen.returncode` has it."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(child.pid)
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return child.wait()
+
+
+async def _read_status(descriptor: int) -> tuple[int, int]:
+    """bubblewrap's first status line: the pid of its child and the inode of the child's pid namespace.
+
+    Raises:
+        EOFError: bubblewrap ended before it said so.
+        ValueError: it said something else.
+    """
+    loop = asyncio.get_running_loop()
+    received = b""
+    while b"\n" not in received:
+        readable = asyncio.Event()
+        loop.add_reader(descriptor, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(descriptor)
+        chunk = os.read(descriptor, 4096)
+        if not chunk:
+            raise EOFError("bubblewrap ended early")
+        received += chunk
+    content: dict[str, Any] = json.loads(received.split(b"\n", 1)[0])
+    init = int(content["child-pid"])
+    return init, processes.pid_namespace(init) or int(content["pid-namespace"])
+
+
+class _Pipe:
+    """A pipe whose ends are closed when the block is left, each exactly once."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        self._open = {self.read, self.write}
+
+    def close(self, descriptor: int) -> None:
+        """Close one end now."""
+        if descriptor in self._open:
+            self._open.remove(descriptor)
+            os.close(descriptor)
+
+    def __enter__(self) -> _Pipe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close(self.read)
+        self.close(self.write)
+
+
+def _tail(log: Path | None) -> str:
+    """The last line of a log, for a message."""
+    if log is None:
+        return ""
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 500))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""
+
+
+def ended_by(exit_: Exit) -> str:
+    """An exit in words."""
+    how = f"exit code {exit_.code}" if exit_.signal is None else f"signal {signal.Signals(exit_.signal).name}"
+    return f"{how} ({exit_.reason})" if exit_.reason else how

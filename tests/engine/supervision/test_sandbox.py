@@ -1,0 +1,302 @@
+"""What a sandboxed program can and cannot do, in real sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.client import kill, processes
+from engine.client.records import read_records
+from engine.client.rundir import RunPaths
+from engine.supervision import registry, sandbox
+from engine.supervision.sandbox import Latched, Launcher, LaunchFailed
+
+from .conftest import Run, python
+
+
+async def test_it_writes_its_folder_and_nothing_else(run: Run, launcher: Launcher, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("secret")
+    outside.chmod(0o666)
+    code = f"""
+import os
+open("mine", "w").write("x")
+for path, mode in (({str(outside)!r}, "r"), ({str(outside)!r}, "w"), ("/etc/passwd", "r"), ("/x", "w"), ("/dev/x", "w"),
+                   (os.__file__, "a"), ("/proc/sys/kernel/core_pattern", "w")):
+    try:
+        open(path, mode)
+    except OSError as error:
+        continue
+    print("OPENED", path, mode)
+print("done")
+"""
+    ended, output = await run(code)
+    assert (ended.ok, output) == (True, "done\n")
+    assert (launcher.run_root / "trials/t/mine").read_text() == "x"
+    assert outside.read_text() == "secret"
+
+
+async def test_it_has_no_network_but_unix_sockets(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"""
+import socket
+socket.socketpair()[0].send(b"x")
+socket.socket(socket.AF_UNIX)
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, 40):
+    try:
+        socket.socket(family, socket.SOCK_DGRAM)
+    except OSError:
+        continue
+    print("OPENED", family)
+try:
+    socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 2)
+    print("CONNECTED")
+except OSError:
+    print("refused")
+"""
+        assert (await run(code))[1] == "refused\n"
+
+
+async def test_its_environment_is_built_from_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    code = """
+import os, json
+fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
+everything = b"".join(open(f"/proc/{p}/environ", "rb").read() for p in os.listdir("/proc")
+                      if p.isdigit() and os.access(f"/proc/{p}/environ", os.R_OK))
+print(json.dumps([dict(os.environ), b"sk-secret" in everything, fds[:3], len(fds), os.getcwd()]))
+"""
+    _, output = await run(code, environment={"EXTRA": "1"})
+    environment, leaked, first, count, folder = json.loads(output)
+    assert "OPENAI_API_KEY" not in environment
+    assert not leaked
+    assert (environment["EXTRA"], environment["ASI_SANDBOX"], environment["HOME"]) == ("1", "t", folder)
+    assert first == [0, 1, 2]
+    assert count == 4  # and the one that lists the folder
+
+
+async def test_a_file_descriptor_can_be_handed_in(launcher: Launcher) -> None:
+    ours, theirs = os.pipe()
+    spec = python(f"import os; os.write({theirs}, b'hello')", "fd", launcher.run_root, pass_fds=[theirs])
+    process = await launcher.start(spec)
+    os.close(theirs)
+    await process.wait()
+    assert os.read(ours, 100) == b"hello"
+    os.close(ours)
+
+
+async def test_a_process_bomb_stays_inside_its_limit(run: Run) -> None:
+    code = """
+import os, time
+count = 0
+try:
+    while count < 200:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        count += 1
+except OSError:
+    pass
+print(count, flush=True)
+"""
+    _, output = await run(code, processes=20)
+    if os.geteuid() == 0 and output == "200\n":
+        pytest.skip("this root cannot leave its user id")
+    assert 5 < int(output) <= 20
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "why"),
+    [
+        ("import time\nx = []\nfor _ in range(40):\n open(str(_), 'wb').write(bytes(4 << 20)); time.sleep(.1)",
+         {"disk_mb": 20}, "disk"),
+        ("import os, time\nfds = []\nfor _ in range(40):\n f = os.memfd_create('x'); os.write(f, bytes(4 << 20))"
+         "\n fds.append(f); time.sleep(.1)", {"disk_mb": 20}, "nameless"),
+        ("import mmap, time\nm = mmap.mmap(-1, 300 << 20)\nm.write(bytes(300 << 20))\ntime.sleep(30)",
+         {"memory_mb": 200}, "memory"),
+        ("import os\nos.fork(); os.fork()\nwhile True: pass", {"cpu_seconds": 2}, "CPU"),
+    ],
+)  # fmt: skip
+async def test_the_watch_kills_what_the_kernel_does_not_limit(run: Run, code: str, limits: dict, why: str) -> None:
+    ended, _ = await run(code, **limits)
+    assert why in ended.reason
+    assert ended.signal == 9
+
+
+async def test_exit_codes_and_signals_come_through(run: Run) -> None:
+    assert (await run("raise SystemExit(3)", "a"))[0] == sandbox.Exit(3, None)
+    assert (await run("import os; os.abort()", "b"))[0].signal == 6
+    assert (await run("pass", "c"))[0].ok
+
+
+async def test_the_record_is_on_disk_before_the_program_runs_and_gone_after(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = launcher.run_root / "trials/t/ran"
+    real = registry.register
+    seen = []
+
+    def slow(root: Path, record: kill.Record) -> None:
+        time.sleep(0.5)
+        seen.append(marker.exists())
+        real(root, record)
+
+    monkeypatch.setattr(registry, "register", slow)
+    process = await launcher.start(python("open('ran', 'w'); import time; time.sleep(30)", "t", launcher.run_root))
+    (record,), problems = read_records(launcher.run_root)
+    assert (seen, problems) == ([False], [])
+    assert record == process.record
+    assert processes.pid_namespace(record.init_pid) == record.pid_namespace != processes.pid_namespace("self")
+    ended = await process.kill("enough")
+    assert (ended.signal, ended.reason, process.proved) == (9, "enough", True)
+    assert read_records(launcher.run_root) == ([], [])
+
+
+async def test_nothing_runs_when_the_record_cannot_be_written(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(root: Path, record: kill.Record) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(registry, "register", full)
+    with pytest.raises(LaunchFailed, match="No space left"):
+        await launcher.start(python("open('ran', 'w')", "t", launcher.run_root))
+    assert not (launcher.run_root / "trials/t/ran").exists()
+
+
+async def test_the_latch_blocks_a_launch(launcher: Launcher) -> None:
+    kill.write_latch(launcher.run_root, "me", "test")
+    with pytest.raises(Latched, match="me: test"):
+        await launcher.start(python("open('ran', 'w')", "t", launcher.run_root))
+    kill.clear_latch(launcher.run_root)
+    assert (await (await launcher.start(python("pass", "t", launcher.run_root))).wait()).ok
+
+
+async def test_a_launch_that_races_the_latch_loses(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = registry.register
+
+    def latch_first(root: Path, record: kill.Record) -> None:
+        real(root, record)
+        kill.write_latch(root, "me", "race")
+
+    monkeypatch.setattr(registry, "register", latch_first)
+    with pytest.raises(Latched):
+        await launcher.start(python("open('ran', 'w')", "t", launcher.run_root))
+    assert not (launcher.run_root / "trials/t/ran").exists()
+    assert read_records(launcher.run_root) == ([], [])
+
+
+async def test_sandboxes_start_on_the_main_thread_only(launcher: Launcher) -> None:
+    failures = []
+
+    def elsewhere() -> None:
+        try:
+            asyncio.run(launcher.start(python("pass", "t", launcher.run_root)))
+        except LaunchFailed as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert "main thread" in failures[0]
+
+
+async def test_bad_specifications_are_refused(launcher: Launcher) -> None:
+    for bad in ("../x", "", "a/b", ".hidden"):
+        with pytest.raises(LaunchFailed, match="id"):
+            await launcher.start(python("pass", bad, launcher.run_root))
+
+
+@pytest.mark.parametrize("kind", ["launcher", "bare_launcher"])
+async def test_freeze_and_thaw(kind: str, request: pytest.FixtureRequest) -> None:
+    launcher: Launcher = request.getfixturevalue(kind)
+    code = """
+import os, time
+os.fork()
+name = f"beat{os.getpid()}"
+while True:
+    open(name, "a").write("x")
+    time.sleep(.005)
+"""
+    process = await launcher.start(python(code, "t", launcher.run_root))
+    folder = launcher.run_root / "trials/t"
+
+    def beats() -> int:
+        return sum(path.stat().st_size for path in folder.glob("beat*"))
+
+    async def beating(previous: int) -> None:
+        async with asyncio.timeout(30):
+            while beats() <= previous + 4 or len(list(folder.glob("beat*"))) < 2:
+                await asyncio.sleep(0.02)
+
+    await beating(0)
+    report = await process.freeze()
+    assert report.complete
+    assert len(report.pids) >= 2
+    at_freeze = beats()
+    await asyncio.sleep(0.3)
+    assert beats() == at_freeze
+    assert (await process.thaw()).complete
+    await beating(at_freeze)
+    await process.freeze()
+    await process.kill()  # a frozen tree dies like any other
+    assert process.proved
+
+
+async def test_without_namespaces_the_shim_reaps_the_whole_tree(bare_launcher: Launcher) -> None:
+    code = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("daemon", "w").write(str(os.getpid()))
+        time.sleep(60)
+    os._exit(0)
+time.sleep(60)
+"""
+    process = await bare_launcher.start(python(code, "t", bare_launcher.run_root))
+    marker = bare_launcher.run_root / "trials/t/daemon"
+    async with asyncio.timeout(30):
+        while not (marker.exists() and marker.read_text()):
+            await asyncio.sleep(0.02)
+    daemon = int(marker.read_text())
+    assert processes.state(daemon) == "S"
+    await process.kill()
+    assert process.proved
+    assert processes.state(daemon) in processes.DEAD
+
+
+async def test_a_sandbox_dies_with_the_engine(launcher: Launcher) -> None:
+    """The engine is killed by SIGKILL in the middle of a trial."""
+    root = launcher.run_root
+    child = os.fork()
+    if child == 0:
+
+        async def engine() -> None:
+            await launcher.start(python("import time; time.sleep(120)", "t", root))
+            await asyncio.sleep(120)
+
+        try:
+            asyncio.set_event_loop(None)
+            asyncio._set_running_loop(None)
+            asyncio.run(engine())
+        finally:
+            os._exit(1)
+    async with asyncio.timeout(60):
+        while not (RunPaths(root).procs / "t.json").exists():
+            await asyncio.sleep(0.02)
+    (record,), _ = read_records(root)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    async with asyncio.timeout(20):
+        while processes.is_alive(record.init_pid, record.init_start):
+            await asyncio.sleep(0.01)
+    assert kill.kill_sandboxes([record])[0].proved
