@@ -1,0 +1,1 @@
+"""Researcher, Engineer and Analyst: one protocol, several implementations."""
