@@ -1,0 +1,204 @@
+"""What a client may ask of a running engine, and what the engine does about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from engine.client import protocol
+from engine.experiment import Laboratory
+from store import curves
+from store import events as ev
+from store.blobs import BlobError
+from store.journal import JournalFailed
+from store.state import Request
+
+MAX_PROGRAM = 256 * 1024
+
+
+class Refusal(Exception):
+    """The command cannot be carried out; the message is one clear line."""
+
+
+class Commands:
+    """Answers commands and queries of clients. `stop` is called when the engine shall leave."""
+
+    def __init__(self, laboratory: Laboratory, stop: Callable[[str], None]) -> None:
+        self.lab = laboratory
+        self.runtime = laboratory.runtime
+        self._stop = stop
+
+    async def handle(self, message: protocol.Command | protocol.Query) -> protocol.Answer:
+        """Carry out one message."""
+        try:
+            if isinstance(message, protocol.Query):
+                return protocol.Answer(message.id, True, text=await self._query(message))
+            table: dict[str, Callable[[protocol.Command], Awaitable[str]]] = {
+                "pause": self.pause,
+                "resume": self.resume,
+                "freeze": self.freeze,
+                "park": self.park,
+                "stop": self.stop,
+                "approve": self.decide,
+                "reject": self.decide,
+                "defer": self.decide,
+                "propose": self.propose,
+            }
+            return protocol.Answer(message.id, True, text=await table[message.name](message))
+        except (Refusal, BlobError, JournalFailed) as error:
+            return protocol.Answer(message.id, False, error=str(error))
+        except KeyError as error:
+            return protocol.Answer(message.id, False, error=f"unknown: {error.args[0]}")
+
+    # --- stopping and going on ----------------------------------------------------------------------------------------
+
+    async def pause(self, command: protocol.Command) -> str:
+        """Nothing new starts; running trials finish."""
+        if self.runtime.state.phase != "running":
+            raise Refusal(f"the run is {self.runtime.state.phase}, not running")
+        self.lab.slots.set_open(False)
+        await self.runtime.commit(ev.RunPaused(command.reason), _actor(command))
+        return "paused: nothing new starts, running trials finish"
+
+    async def resume(self, command: protocol.Command) -> str:
+        """Go on after pause, freeze or park."""
+        phase = self.runtime.state.phase
+        if phase not in ("paused", "frozen", "parked"):
+            raise Refusal(f"the run is {phase}: there is nothing to resume")
+        if self.runtime.state.armed is None:
+            raise Refusal("the run is not armed: the drill has not passed")
+        await self.lab.runner.thaw()
+        await self.runtime.commit(ev.RunResumed(), _actor(command))
+        self.lab.slots.set_open(True)
+        return "running"
+
+    async def freeze(self, command: protocol.Command) -> str:
+        """Stop every trial in place."""
+        if self.runtime.state.phase not in ("running", "paused"):
+            raise Refusal(f"the run is {self.runtime.state.phase}: there is nothing to freeze")
+        self.lab.slots.set_open(False)
+        count = await self.lab.runner.freeze()
+        await self.runtime.commit(ev.RunFrozen(count), _actor(command))
+        return f"frozen: {count} processes stopped in place"
+
+    async def park(self, command: protocol.Command) -> str:
+        """Take running trials off the device; they start again from their first step on resume."""
+        if self.runtime.state.phase not in ("running", "paused", "frozen"):
+            raise Refusal(f"the run is {self.runtime.state.phase}: there is nothing to park")
+        self.lab.slots.set_open(False)
+        await self.runtime.commit(ev.RunParked(command.reason), _actor(command))
+        names = list(self.lab.runner.alive)
+        for name in names:
+            self.lab.runner.end(name, "park")
+        return f"parked: {len(names)} sandboxes ended; their trials run again on resume"
+
+    async def stop(self, command: protocol.Command) -> str:
+        """End everything in order; the engine leaves."""
+        self._stop(f"stopped by {command.who or 'a client'}")
+        return "stopping"
+
+    # --- decisions ----------------------------------------------------------------------------------------------------
+
+    async def decide(self, command: protocol.Command) -> str:
+        """Approve, reject or defer a request, named by its id or its experiment's."""
+        request = self._request(command.target)
+        if command.program and not request.program.startswith(command.program):
+            raise Refusal(f"{request.id} is about program {request.program[:12]}, not {command.program[:12]}")
+        decision: ev.Decision = command.name  # type: ignore[assignment]
+        await self.runtime.commit(
+            ev.ApprovalDecided(
+                experiment=request.experiment,
+                program=request.program,
+                tier=request.tier,
+                decision=decision,
+                who=command.who,
+                request=request.id,
+                reason=command.reason[:1_000],
+                rule=request.rule,
+            ),
+            _actor(command),
+        )
+        words = {"approve": "approved", "reject": "rejected", "defer": "deferred"}
+        return f"{request.id} {words[command.name]}: {request.experiment}, program {request.program[:12]}"
+
+    def _request(self, target: str) -> Request:
+        requests = self.runtime.state.requests
+        found = requests.get(target) or next((r for r in self.runtime.state.pending if r.experiment == target), None)
+        if found is None:
+            raise Refusal(f"no pending request {target!r}; `asi approvals` lists them")
+        if found.decision is not None:
+            raise Refusal(f"{found.id} was decided already: {found.decision} by {found.who}")
+        return found
+
+    async def propose(self, command: protocol.Command) -> str:
+        """Take a person's program; it goes the same way as any other."""
+        if not command.program.strip():
+            raise Refusal("the program is empty")
+        if len(command.program.encode()) > MAX_PROGRAM:
+            raise Refusal(f"the program is larger than {MAX_PROGRAM // 1024} kB")
+        program = await self.runtime.put(command.program)
+        experiment = f"e{len(self.runtime.state.proposals) + 1:04d}"
+        self.runtime.emit(ev.ExperimentOpened(experiment=experiment, origin="person"), _actor(command))
+        await self.runtime.commit(
+            ev.ProposalDrafted(
+                experiment=experiment,
+                title=command.title[:200] or "a person's proposal",
+                motivation=command.reason[:4_000],
+                hypothesis="",
+                program=program,
+            ),
+            _actor(command),
+        )
+        return experiment
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    async def _query(self, query: protocol.Query) -> str:
+        if query.name == "blob":
+            return await self.runtime.text(query.target)
+        if query.name == "curve":
+            return msgspec.json.encode(await asyncio.to_thread(self._curve, query.target)).decode()
+        if query.name == "leaderboard":
+            rows = await self.runtime.in_projection(
+                self.runtime.projection.leaderboard, query.limit, query.target or "rank"
+            )
+            return msgspec.json.encode(rows).decode()
+        return await self._transcript(query.target, query.limit)
+
+    def _curve(self, trial: str) -> protocol.Curve:
+        """A trial's curves, read from its files: they are there while it still runs."""
+        trials = self.runtime.paths.trials
+        return protocol.Curve(
+            [
+                protocol.CurvePoint(point.task, point.step, point.loss)
+                for point in curves.read_points(trials, trial).lines
+                if point.loss is not None
+            ],
+            [
+                protocol.CurvePoint(score.task, score.step, score.value)
+                for score in curves.read_scores(trials, trial).lines
+            ],
+        )
+
+    async def _transcript(self, experiment: str, limit: int) -> str:
+        calls = [call for call in self.runtime.state.calls.values() if call.experiment == experiment][-limit:]
+        rows = [
+            protocol.TranscriptEntry(
+                role=call.role,
+                agent=call.agent,
+                time=call.started,
+                prompt=call.prompt,
+                reply=call.reply,
+                text=await self.runtime.text(call.reply) if call.reply else "",
+                ok=call.ok,
+                seconds=call.seconds,
+            )
+            for call in calls
+        ]
+        return msgspec.json.encode(rows).decode()
+
+
+def _actor(command: protocol.Command) -> str:
+    return f"person:{command.who or 'unknown'}"

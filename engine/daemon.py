@@ -1,0 +1,267 @@
+"""The engine process of one run: `python -m engine.daemon RUN_DIRECTORY [--experiments N] [--rearm REASON]`.
+
+It takes the run's lock, opens the journal, serves clients, arms (drill and attack probe), and runs the loop. Errors are
+one line on standard error; exit codes as everywhere: 0 done, 1 failed, 2 usage, 4 refused, 5 killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine import cache
+from engine.agents.evolver.agent import Evolver
+from engine.client.records import clear_latch, read_latch
+from engine.client.rundir import RunPaths, engine_pid, lock_content
+from engine.commands import Commands
+from engine.experiment import Laboratory
+from engine.linear_attention.domain import LinearAttention
+from engine.loop import Loop
+from engine.memory import Memory
+from engine.monitor import monitor_forever
+from engine.runtime import Runtime, boot_id
+from engine.server import Server
+from engine.supervision import arming
+from engine.supervision.policy import BUILT_IN, PolicyError, load_policy
+from engine.trials import Slots, TrialRunner
+from store import events as ev
+from store.config import ConfigError, RunConfig, load
+from store.journal import JournalError
+
+VERSION = importlib.metadata.version("asi")
+
+
+class Refused(Exception):
+    """The engine will not run; `code` is the exit code, the message one line."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextlib.contextmanager
+def hold_lock(paths: RunPaths) -> Iterator[None]:
+    """Be the only engine of this run directory. Raises `Refused` with the pid of the other one."""
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Refused(4, f"an engine runs {paths.root.name} already (pid {engine_pid(paths.root) or '?'})") from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, lock_content(), 0)
+        yield
+    finally:
+        os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+class Engine:
+    """One engine, from its start to its end."""
+
+    def __init__(self, root: Path, config: RunConfig, experiments: int) -> None:
+        self.paths = RunPaths(root)
+        self.config = config
+        self.experiments = experiments
+        self.runtime = Runtime(root, config)
+        self.leaving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._launcher = arming.launcher(root)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def leave(self, reason: str) -> None:
+        """Ask the engine to end in order."""
+        if not self.leaving.done():
+            self.leaving.set_result(reason)
+
+    async def run(self) -> int:
+        """Serve and work until asked to leave, the loop is done, or the journal fails; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.leave, signal.Signals(number).name)
+        await self._open_run()
+        laboratory = self._laboratory()
+        commands = Commands(laboratory, self.leave)
+        server = Server(
+            self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle
+        )
+        self.runtime.publish, self.runtime.live = server.publish, server.live
+        await server.start()
+        self._spawn(self.runtime.publish_forever())
+        self._spawn(monitor_forever(self.runtime, laboratory.slots, laboratory.runner))
+        finished = False
+        try:
+            await self._prepare(laboratory)
+            code, reason, finished = await self._work(laboratory)
+        except arming.NotArmed as error:
+            await self.runtime.commit(ev.ArmingFailed(str(error)))
+            code, reason = 1, f"not armed: {error}"
+            print(f"asi: {reason}", file=sys.stderr)
+        except JournalError as error:
+            print(f"asi: {error}; nothing was lost that was acknowledged, free some space and start again", file=sys.stderr)
+            code, reason = 1, str(error)
+        await self._leave(reason, finished, server)
+        return code
+
+    def _spawn(self, work: object) -> None:
+        self._tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+
+    async def _open_run(self) -> None:
+        """Record the start, and close what a dead engine left open."""
+        runtime = self.runtime
+        if runtime.state.seq == 0 or not runtime.state.name:
+            config = await runtime.put(self.paths.config.read_text())
+            await runtime.commit(ev.RunCreated(self.config.name, ev.FORMAT, VERSION, config))
+        if runtime.state.format > ev.FORMAT:
+            raise Refused(4, f"this run was written by a newer version of asi ({runtime.state.version}); update asi")
+        swept = await asyncio.to_thread(arming.sweep, self.paths.root)
+        runtime.emit(ev.EngineStarted(os.getpid(), VERSION, boot_id()))
+        for trial in runtime.state.running_trials:
+            runtime.emit(ev.TrialKilled(trial.id, trial.experiment, "the end of its engine"))
+        if swept:
+            runtime.note(f"{swept} sandboxes of an earlier engine were still registered; all proved dead", "warning")
+
+    def _laboratory(self) -> Laboratory:
+        config = self.config
+        slots = Slots(config.trials.slots or max(1, len(os.sched_getaffinity(0))))
+        slots.set_open(False)
+        domain = LinearAttention()
+        runner = TrialRunner(
+            self.paths.root,
+            domain,
+            self._launcher,
+            memory_mb=config.sandbox.memory_mb,
+            disk_mb=config.sandbox.disk_mb,
+            publish=lambda message: self.runtime.live(message),
+        )
+        memory = Memory(self.paths.vectors, self.runtime)
+        policy_file = self.paths.root / "policy.toml"
+        return Laboratory(
+            runtime=self.runtime,
+            domain=domain,
+            runner=runner,
+            slots=slots,
+            agent=Evolver(),
+            policy=load_policy(policy_file if policy_file.exists() else BUILT_IN / "trusting.toml"),
+            level="L0",
+            data_hash="",
+            recall=memory.recall,
+            remember=memory.remember,
+        )
+
+    async def _prepare(self, laboratory: Laboratory) -> None:
+        """Arm, make the data, open the projection. Raises `arming.NotArmed`."""
+        armed = await arming.arm(self.paths.root, self.config.sandbox.minimum_level, self._launcher)
+        laboratory.level = armed.level
+        await self.runtime.commit(armed)
+        try:
+            note = await asyncio.to_thread(laboratory.domain.prepare, cache.cache_home())
+        except (OSError, RuntimeError, ValueError) as error:
+            raise arming.NotArmed(f"the training data could not be made: {error}") from error
+        self.runtime.note(note)
+        laboratory.data_hash = laboratory.domain.data_hash(self.config.trials.tier)
+        await self.runtime.open_projection()
+
+    async def _work(self, laboratory: Laboratory) -> tuple[int, str, bool]:
+        """Run the loop until it is done or the engine is asked to leave: (exit code, reason, finished)."""
+        if self.runtime.state.phase == "armed":
+            await self.runtime.commit(ev.RunResumed())
+            laboratory.slots.set_open(True)
+        research = asyncio.ensure_future(Loop(laboratory, self.experiments).run())
+        ends: set[asyncio.Future[str]] = {research, self.leaving, self.runtime.failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self.runtime.failed.done():
+            research.cancel()
+            await asyncio.gather(research, return_exceptions=True)
+            raise JournalError(self.runtime.failed.result())
+        if research.done() and not self.leaving.done():
+            return 0, research.result(), True
+        research.cancel()
+        await asyncio.gather(research, return_exceptions=True)
+        return 0, self.leaving.result(), False
+
+    async def _leave(self, reason: str, finished: bool, server: Server) -> None:
+        """Close everything in order; the last event says why."""
+        with contextlib.suppress(JournalError):
+            self.runtime.emit(ev.RunStopped(reason[:300], finished))
+            await self.runtime.commit(ev.EngineStopped(reason[:300]))
+            await self.runtime.flush()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        await server.close()
+        await self.runtime.close()
+
+
+async def rearm(root: Path, config: RunConfig, reason: str) -> int:
+    """Lift the latch after a new drill has passed; records the kill and the re-arming."""
+    latch = read_latch(root)
+    if latch is None:
+        print("asi: the run is not killed; nothing to re-arm", file=sys.stderr)
+        return 0
+    runtime = Runtime(root, config)
+    try:
+        runtime.emit(ev.RunKilled(latch.actor, latch.time, latch.reason, proved=not arming.alive(root)))
+        with tempfile.TemporaryDirectory(prefix="asi-drill-") as ground:
+            # The latch forbids every launch in the run's own directory, so the drill has one of its own.
+            RunPaths(ground).create()
+            armed = await arming.arm(Path(ground), config.sandbox.minimum_level)
+        await runtime.commit(ev.RunRearmed(reason), f"person:{os.environ.get('USER', os.getuid())}")
+        await runtime.commit(armed)
+        clear_latch(root)
+    except arming.NotArmed as error:
+        print(f"asi: not re-armed: {error}", file=sys.stderr)
+        return 1
+    finally:
+        await runtime.close()
+    print(f"re-armed: {armed.processes} processes of the drill killed in {armed.killed_ms:.0f} ms, sandbox {armed.level}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m engine.daemon")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--experiments", type=int)
+    parser.add_argument("--rearm", metavar="REASON")
+    options = parser.parse_args(arguments)
+    paths = RunPaths(options.root.resolve())
+    try:
+        config = load(paths.config)
+        with hold_lock(paths):
+            if options.rearm is not None:
+                return asyncio.run(rearm(paths.root, config, options.rearm))
+            latch = read_latch(paths.root)
+            if latch is not None:
+                when = time.strftime("%F %T", time.localtime(latch.time))
+                raise Refused(5, f"killed by {latch.actor} at {when}; lift it with: asi rearm {config.name} --reason …")
+            experiments = config.loop.experiments if options.experiments is None else options.experiments
+            return asyncio.run(_run(paths.root, config, experiments))
+    except Refused as error:
+        print(f"asi: {error}", file=sys.stderr)
+        return error.code
+    except (ConfigError, PolicyError) as error:
+        print(f"asi: {error}", file=sys.stderr)
+        return 2
+    except (JournalError, OSError) as error:
+        print(f"asi: {error}", file=sys.stderr)
+        return 1
+
+
+async def _run(root: Path, config: RunConfig, experiments: int) -> int:
+    return await Engine(root, config, experiments).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

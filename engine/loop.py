@@ -1,0 +1,184 @@
+"""The loop: keeps several experiments in flight, fills in the baselines beside them, and ends when asked.
+
+One task per experiment; a failure inside one is that experiment's, never the loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from engine import sampling, scoring
+from engine.experiment import Laboratory, Machine, baseline_id
+from engine.supervision.ledger import accounts, crossed
+from store import events as ev
+from store.journal import JournalFailed
+
+COLLAPSE_SHARE = 0.5
+COLLAPSE_FROM = 12
+LEDGER_SECONDS = 5.0
+
+
+class Loop:
+    """Runs the experiments of one run. `experiments`: how many proposals to run in all, 0 for no end."""
+
+    def __init__(self, laboratory: Laboratory, experiments: int) -> None:
+        self.lab = laboratory
+        self.runtime = laboratory.runtime
+        self.experiments = experiments
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._collapse_reported = False
+
+    async def run(self) -> str:
+        """Work until the asked number of experiments is closed; returns why it ended."""
+        await self._open_baselines()
+        # The guards end with the loop, the experiments are waited for: two groups.
+        guards = [asyncio.create_task(self._watch_budget()), asyncio.create_task(self._rescore_forever())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for entry in list(self.runtime.state.experiments.values()):
+                    if entry.open:
+                        self._start(group, entry.id)
+                await self._feed(group)
+                for task in self._running.values():
+                    if self._only_baselines_left():
+                        task.cancel()
+            return f"{self._opened()} experiments are done"
+        finally:
+            for guard in guards:
+                guard.cancel()
+
+    def adopt(self, experiment: str) -> None:
+        """Note that a person's proposal was opened; the feed starts it."""
+        self.runtime.note(f"{experiment} was handed in by a person")
+
+    async def _feed(self, group: asyncio.TaskGroup) -> None:
+        """Open proposals while there is room; return when all asked-for ones are closed."""
+        config = self.runtime.config.loop
+        while True:
+            for entry in self.runtime.state.proposals:
+                if entry.open and entry.id not in self._running:
+                    self._start(group, entry.id)
+            busy = sum(entry.open for entry in self.runtime.state.proposals)
+            more = not self.experiments or self._opened() < self.experiments
+            if not more and not busy:
+                return
+            if more and busy < config.concurrency and self.runtime.state.phase == "running" and self._open_next():
+                continue
+            await self.runtime.changed()
+
+    def _opened(self) -> int:
+        return sum(entry.origin != "person" for entry in self.runtime.state.proposals)
+
+    def _only_baselines_left(self) -> bool:
+        return not any(entry.open for entry in self.runtime.state.proposals)
+
+    def _start(self, group: asyncio.TaskGroup, experiment: str) -> None:
+        self._running[experiment] = group.create_task(self._drive(experiment), name=experiment)
+
+    async def _drive(self, experiment: str) -> None:
+        """Drive one experiment; what goes wrong in it closes it and nothing else."""
+        machine = Machine(self.lab, experiment)
+        try:
+            await machine.run()
+        except JournalFailed:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"[:400]
+            self.runtime.note(f"{experiment} ended by an error of the engine: {reason}", "error")
+            await machine.close("failed", f"error of the engine: {reason}")
+
+    def _open_next(self) -> bool:
+        """Open the next proposal; False while no parent is ready."""
+        config = self.runtime.config
+        number = len(self.runtime.state.proposals) + 1
+        seed = random.Random(f"{config.loop.seed}:{number}").getrandbits(31)
+        chosen = sampling.sample(
+            self.runtime.state, config.sampling, config.loop.cold_start, config.loop.random_parent_share, seed
+        )
+        if chosen is None:
+            return False
+        self.runtime.emit(
+            ev.ExperimentOpened(
+                experiment=f"e{number:04d}",
+                origin="control" if chosen.control else "evolver",
+                parent=chosen.parent,
+                references=chosen.references,
+                control=chosen.control,
+                seed=seed,
+            )
+        )
+        return True
+
+    async def _open_baselines(self) -> None:
+        """Give every configured baseline its experiment; the reference first."""
+        config, domain = self.runtime.config.trials, self.lab.domain
+        names = list(config.baselines) or domain.baselines()
+        for name in sorted({*names, config.baseline}, key=lambda n: (n != config.baseline, names.index(n))):
+            experiment = baseline_id(name)
+            if experiment in self.runtime.state.experiments:
+                continue
+            program = await self.runtime.put(domain.baseline_source(name))
+            self.runtime.emit(ev.ExperimentOpened(experiment=experiment, origin="baseline"))
+            self.runtime.emit(
+                ev.ProposalDrafted(
+                    experiment=experiment,
+                    title=name,
+                    motivation=domain.baseline_about(name),
+                    hypothesis="",
+                    program=program,
+                    genome=self.lab.agent.seed_genome(name),
+                )
+            )
+
+    async def _rescore_forever(self) -> None:
+        """When the baseline has a new seed, every score moves: say so for each experiment that changed."""
+        seen = len(self.runtime.state.finished_trials(self.lab.baseline))
+        while True:
+            await self.runtime.changed()
+            count = len(self.runtime.state.finished_trials(self.lab.baseline))
+            if count == seen:
+                continue
+            seen = count
+            self._rescore()
+            self._watch_branches()
+
+    def _rescore(self) -> None:
+        for entry in list(self.runtime.state.experiments.values()):
+            if entry.scored is None:
+                continue
+            fresh = scoring.score_experiment(self.runtime.state, entry.id, self.lab.baseline, self.lab.tier)
+            if fresh is not None and fresh != entry.scored:
+                self.runtime.emit(fresh)
+
+    def _watch_branches(self) -> None:
+        """Say once when one ancestor owns more than half of what was found."""
+        founder, share = sampling.branch_share(self.runtime.state)
+        ranked = sum(entry.ranked for entry in self.runtime.state.proposals)
+        if not self._collapse_reported and ranked >= COLLAPSE_FROM and share > COLLAPSE_SHARE:
+            self._collapse_reported = True
+            self.runtime.note(f"branch collapse: {share:.0%} of the pool descends from {founder}", "warning")
+
+    async def _watch_budget(self) -> None:
+        """Warn at 80 % of a cap, pause at the cap."""
+        while True:
+            await asyncio.sleep(LEDGER_SECONDS)
+            disk = await asyncio.to_thread(self._disk_bytes)
+            state = self.runtime.state
+            for event in crossed(state, accounts(state, self.runtime.config.budget, time.time(), disk)):
+                await self.runtime.commit(event)
+                if event.hard and state.phase == "running":
+                    reason = f"the cap of {event.cap:g} {event.currency} is reached; `asi resume` goes on without it"
+                    await self.runtime.commit(ev.RunPaused(reason))
+
+    def _disk_bytes(self) -> float:
+        root = self.runtime.paths.root
+        total = 0
+        for path in root.rglob("*"):
+            try:
+                total += path.lstat().st_size
+            except OSError:
+                continue
+        return float(total)
+
