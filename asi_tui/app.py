@@ -1,0 +1,289 @@
+"""The terminal app: one model, one connection, one flush timer, and the screens.
+
+Messages change the model as they come; five times a second the screen in front is drawn if something changed and the
+terminal has taken what was written before. Leaving detaches: the engine goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar, Protocol
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+from asi_tui.driver import StopDriver
+from asi_tui.library import Library
+from asi_tui.lines import COLOURS, PLAIN
+from asi_tui.model import Model
+from asi_tui.safe import ControlFilter
+from asi_tui.screens.approvals import ApprovalsScreen
+from asi_tui.screens.base import Key, Watch
+from asi_tui.screens.help import HelpScreen
+from asi_tui.screens.leaderboard import LeaderboardScreen
+from asi_tui.screens.mission import MissionScreen
+from asi_tui.screens.stopping import StopScreen
+from asi_tui.screens.training import TrainingScreen
+from asi_tui.screens.transcripts import TranscriptsScreen
+from asi_tui.stop import STOP_KEYS, EmergencyStop
+from engine.client.connection import Connection, NotConnected
+from engine.client.protocol import Answer
+
+FLUSH_SECONDS = 0.2
+AGES_SECONDS = 1.0
+
+SCREENS: tuple[tuple[str, type[Watch]], ...] = (
+    ("1", MissionScreen),
+    ("2", ApprovalsScreen),
+    ("3", TranscriptsScreen),
+    ("4", TrainingScreen),
+    ("5", LeaderboardScreen),
+)
+
+THEME = Theme(
+    name="asi",
+    primary="#7fb8c9",
+    foreground="#c9d1d6",
+    background="#12171b",
+    surface="#12171b",
+    panel="#1b2228",
+    dark=True,
+)
+
+
+class Line(Protocol):
+    """What the app needs of a connection."""
+
+    def messages(self) -> AsyncIterator[Any]:
+        """Everything the engine sends."""
+
+    async def command(self, name: str, **fields: Any) -> Answer:
+        """Order something."""
+
+    async def query(self, name: str, target: str = "", limit: int = 200) -> Answer:
+        """Ask something."""
+
+
+class AsiApp(App[None]):
+    """Watches and steers one run."""
+
+    CSS = "Screen { background: $background; }"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "detach", "leave", show=False, priority=True),
+        Binding("ctrl+q", "detach", "leave", show=False, priority=True),
+        # Where the driver is not ours (a test, another system) the stop keys still arrive the ordinary way.
+        Binding(",".join(sorted(STOP_KEYS)), "emergency", "stop", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        root: Path,
+        connection: Line,
+        emergency: EmergencyStop | None = None,
+        driver_class: type[Driver] | None = StopDriver,
+    ) -> None:
+        super().__init__(driver_class=driver_class)
+        self.root = root
+        self.connection = connection
+        self.who = _login()
+        self.model = Model(root.name)
+        self.emergency = emergency or EmergencyStop(root, f"person:{self.who}")
+        self.library = Library(connection.query, self._start_worker, self._changed)
+        self.palette = PLAIN if self.no_color else COLOURS
+        self.animation_level = "none"
+        self._drawn = (-1, 0.0)
+        self._watches = {shown: kind() for shown, kind in SCREENS}
+        self.register_theme(THEME)
+        self.theme = "ansi-dark" if self.no_color else "asi"
+        self._wall = ControlFilter()
+
+    def get_line_filters(self) -> list[LineFilter]:
+        """Textual's own filters, and the wall against control characters."""
+        return [*super().get_line_filters(), self._wall]
+
+    async def on_mount(self) -> None:
+        """Start to listen and to draw; mission control is what one sees first."""
+        for shown, screen in self._watches.items():
+            self.install_screen(screen, shown)
+        await self.push_screen(self._watches["1"])
+        self.emergency.on_change = self._wake
+        self._start_worker(self._listen())
+        self.set_interval(FLUSH_SECONDS, self.flush_picture)
+
+    # --- data in ---------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        async for message in self.connection.messages():
+            first = not self.model.known
+            self.model.take(message)
+            if first and self.model.known:
+                self.flush_picture()
+
+    def _start_worker(self, work: Any) -> object:
+        return self.run_worker(work, exit_on_error=True)
+
+    def _changed(self) -> None:
+        self.model.version += 1
+
+    # --- picture out -----------------------------------------------------------------------------------------------
+
+    def flush_picture(self) -> None:
+        """Draw the screen in front when something changed and the terminal has taken the last picture."""
+        driver = self._driver
+        if isinstance(driver, StopDriver):
+            if driver.gone:
+                _leave_dead_terminal(self.emergency)
+            if driver.backlog:
+                return
+        self._show_stop()
+        version, when = self._drawn
+        now = time.monotonic()
+        screen = self.screen
+        if isinstance(screen, Watch) and (version != self.model.version or now - when >= AGES_SECONDS):
+            self._drawn = (self.model.version, now)
+            screen.draw()
+
+    def _wake(self) -> None:
+        """Called by the emergency stop, in any thread."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: there is nothing to draw on
+                loop.call_soon_threadsafe(self._stop_changed)
+
+    def _stop_changed(self) -> None:
+        self._changed()
+        self._show_stop()
+
+    def _show_stop(self) -> None:
+        if self.emergency.pressed and not isinstance(self.screen, StopScreen):
+            self.push_screen(StopScreen())
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    def screen_names(self) -> list[tuple[str, str]]:
+        """The numbered screens, for footers."""
+        return [(shown, kind.NAME) for shown, kind in SCREENS]
+
+    def screen_keys(self) -> list[Key]:
+        """One key for each numbered screen."""
+        return [
+            Key((shown,), shown, kind.NAME, kind.NAME.lower(), lambda shown=shown: self.go(shown), False)  # type: ignore[misc]
+            for shown, kind in SCREENS
+        ]
+
+    def shared_keys(self) -> list[Key]:
+        """What can be pressed on every screen."""
+        keys = [Key(("?",), "?", "help", "the keys of this screen", self._help)]
+        phase = self.model.state.phase
+        if self.model.connected and phase in ("paused", "frozen", "parked"):
+            keys.insert(0, Key(("p",), "p", "resume", "work goes on", lambda: self.order("resume")))
+        elif self.model.connected and phase in ("running", "armed"):
+            keys.insert(0, Key(("p",), "p", "pause", "nothing new starts, running trials finish", self._pause))
+        if self.model.connected and self.model.known:
+            keys.append(Key(("S",), "S", "stop", "stop the run in order (asks)", self._ask_stop, False))
+        keys.append(Key(("q",), "q", "leave", "leave; the run goes on (also Ctrl+C)", self.action_detach))
+        return keys
+
+    def go(self, shown: str) -> None:
+        """Change to a numbered screen."""
+        target = self._watches[shown]
+        if self.screen is target:
+            return
+        while len(self.screen_stack) > 2:  # the app's empty screen, a numbered one, and what was opened from it
+            self.pop_screen()
+        if self.screen is not target:
+            self.switch_screen(target)
+
+    def _help(self) -> None:
+        if isinstance(self.screen, Watch):
+            self.push_screen(HelpScreen(self.screen.NAME, self.screen.all_keys()))
+
+    def _pause(self) -> None:
+        self.order("pause")
+
+    def _ask_stop(self) -> None:
+        screen = self.screen
+        if isinstance(screen, Watch):
+            screen.ask(
+                "Stop the run? Trials end, nothing is lost. y and Enter:",
+                lambda typed: self.order("stop") if typed.lower() in ("y", "yes") else screen.say("not stopped"),
+            )
+
+    def order(self, name: str, **fields: Any) -> None:
+        """Send a command to the engine and say how it went."""
+        self._start_worker(self._order(name, fields))
+
+    async def _order(self, name: str, fields: dict[str, Any]) -> None:
+        try:
+            answer = await self.connection.command(name, who=self.who, **fields)
+            text = answer.text or f"{name}: done" if answer.ok else f"{name} refused: {answer.error}"
+            bad = not answer.ok
+        except NotConnected as error:
+            text, bad = f"{name} was not sent: {error}", True
+        if isinstance(self.screen, Watch):
+            self.screen.say(text, bad)
+
+    def action_detach(self) -> None:
+        """Leave the terminal; the engine goes on."""
+        self.exit()
+
+    def action_emergency(self) -> None:
+        """The stop key, where it was not taken on the input thread."""
+        self.emergency.press()
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _leave_dead_terminal(emergency: EmergencyStop) -> None:
+    """The terminal is gone: finish a stop that counts down, then end without touching the terminal again."""
+    emergency.kill_now(15.0)
+    os._exit(0)
+
+
+def run_app(root: Path) -> int:
+    """Attach to a run until the person leaves. Returns 0, or 5 when the emergency stop was pressed here."""
+    app = AsiApp(root, Connection(root))
+
+    def hung_up(_number: int, _frame: FrameType | None) -> None:
+        _leave_dead_terminal(app.emergency)
+
+    previous = signal.signal(signal.SIGHUP, hung_up)
+    try:
+        app.run(mouse=False)
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    return _after(app.emergency)
+
+
+def _after(emergency: EmergencyStop) -> int:
+    """What is left to say, on the plain terminal, when the stop was pressed."""
+    if not emergency.pressed:
+        return 0
+    from engine.client.kill import format_report
+
+    if emergency.phase in ("freezing", "frozen"):
+        print(f"Emergency stop: everything is killed in {emergency.seconds_left:.0f} s.", flush=True)
+    emergency.wait(60.0)
+    if emergency.report is not None:
+        print(format_report(emergency.report))
+    elif emergency.phase == "held":
+        print(f"Everything is frozen and stays so. `asi kill {emergency.root.name}` ends it.")
+        # The thread waits for a second press that cannot come any more.
+        os._exit(5)
+    return 5

@@ -1,0 +1,113 @@
+"""Commands that change what a run does: pause, resume, freeze, park, stop, kill, rearm, decisions, proposals."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+from asi_tui.commands.common import (
+    DONE,
+    FAILED,
+    NOT_RUNNING,
+    REFUSED,
+    USAGE,
+    CommandError,
+    find_run,
+    running_engine,
+    who,
+)
+
+STOP_SECONDS = 60.0
+
+
+def tell(root: Path, name: str, **fields: str) -> str:
+    """Send a command to the engine and return what it says. Raises `CommandError`."""
+    from engine.client.connection import NotConnected, ask_once
+
+    running_engine(root)
+    try:
+        answer = asyncio.run(ask_once(root, name, **fields))
+    except NotConnected as error:
+        raise CommandError(f"{root.name}: {error}", NOT_RUNNING) from error
+    if not answer.ok:
+        raise CommandError(answer.error, REFUSED)
+    return answer.text
+
+
+def simple(options: argparse.Namespace) -> int:
+    """pause, resume, freeze, park."""
+    root = find_run(options.run)
+    print(tell(root, options.command, who=who(), reason=options.reason or ""))
+    return DONE
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End the engine in order and wait until it is gone."""
+    import time
+
+    from engine.client.rundir import engine_pid
+
+    root = find_run(options.run)
+    print(tell(root, "stop", who=who()))
+    deadline = time.monotonic() + STOP_SECONDS
+    while engine_pid(root) is not None:
+        if time.monotonic() > deadline:
+            raise CommandError(f"the engine did not leave within {STOP_SECONDS:.0f} s; `asi kill {root.name}` ends it")
+        time.sleep(0.05)
+    print(f"stopped; go on with: asi run {root.name}")
+    return DONE
+
+
+def kill(options: argparse.Namespace) -> int:
+    """Kill everything of the run now; needs nobody's cooperation."""
+    from engine.client.kill import format_report, kill_run
+
+    root = find_run(options.run)
+    report = kill_run(root, actor=who(), reason=options.reason or "asi kill")
+    print(format_report(report))
+    return DONE if report.proved else FAILED
+
+
+def rearm(options: argparse.Namespace) -> int:
+    """Lift the latch after a kill, once a new drill has passed."""
+    root = find_run(options.run)
+    if not options.reason.strip():
+        raise CommandError("say why: asi rearm --reason '…'", USAGE)
+    return subprocess.call([sys.executable, "-m", "engine.daemon", str(root), "--rearm", options.reason])
+
+
+def decide(options: argparse.Namespace) -> int:
+    """approve, reject, defer: each of the named requests."""
+    root = find_run(options.run)
+    if options.command == "reject" and not options.reason:
+        raise CommandError("a rejection needs a reason, it reaches the Researcher: asi reject ID --reason '…'", USAGE)
+    for target in options.ids:
+        print(tell(root, options.command, who=who(), target=target, reason=options.reason or ""))
+    return DONE
+
+
+def propose(options: argparse.Namespace) -> int:
+    """Hand program files to a run as a person's proposals; the last argument may name the run."""
+    names = list(options.files)
+    run = options.run
+    if run is None and len(names) > 1 and not names[-1].endswith(".py"):
+        run = names.pop()
+    sources = [(name, _read_program(name)) for name in names]
+    root = find_run(run)
+    for name, source in sources:
+        title = options.title or Path(name).stem.replace("_", " ")
+        answer = tell(root, "propose", who=who(), program=source, title=title, reason=options.motivation or "")
+        print(f"{answer}  {name}")
+    return DONE
+
+
+def _read_program(name: str) -> str:
+    try:
+        return Path(name).read_bytes()[: 1 << 20].decode()
+    except OSError as error:
+        raise CommandError(f"{name}: {error.strerror}", USAGE) from error
+    except UnicodeDecodeError:
+        raise CommandError(f"{name}: not a text file", USAGE) from None

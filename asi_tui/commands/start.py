@@ -1,0 +1,158 @@
+"""Commands that start an engine or attach to one: run, attach, watch, ps, and the helpers that run beside it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from asi_tui.commands.common import (
+    DONE,
+    FAILED,
+    KILLED,
+    REFUSED,
+    USAGE,
+    CommandError,
+    complain,
+    find_run,
+    running_engine,
+)
+from engine.client.rundir import RunPaths, engine_pid, list_runs, runs_home
+
+FIRST_RUN = "first"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start or resume the engine of a run, and attach."""
+    from engine.client.launch import EngineFailed, start_engine
+    from engine.client.records import read_latch
+
+    root = _run_directory(options)
+    latch = read_latch(root)
+    if latch is not None:
+        raise CommandError(
+            f"{root.name} was killed by {latch.actor} ({latch.reason}); lift it with: asi rearm {root.name} --reason '…'",
+            KILLED,
+        )
+    pid = engine_pid(root)
+    if pid is None:
+        try:
+            start_engine(root, experiments=options.experiments)
+        except EngineFailed as error:
+            raise CommandError(str(error).removeprefix("asi: ")) from error
+        except OSError as error:
+            raise CommandError(f"{root}: {error.strerror}") from error
+    elif options.experiments is not None:
+        raise CommandError(
+            f"{root.name} runs already (pid {pid}); its number of experiments was set when it started", REFUSED
+        )
+    return _attach(root, plain=options.headless, until_end=True)
+
+
+def attach(options: argparse.Namespace) -> int:
+    """Attach the terminal to a running engine."""
+    root = find_run(options.run)
+    running_engine(root)
+    return _attach(root, plain=False, until_end=True)
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Follow a run in plain lines, one per event; made for pipes and screen readers."""
+    root = find_run(options.run)
+    running_engine(root)
+    return _attach(root, plain=True, until_end=True)
+
+
+def _attach(root: Path, plain: bool, until_end: bool) -> int:
+    if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        plain = True
+    elif not plain and os.environ.get("TERM", "dumb") in ("dumb", ""):
+        complain("TERM=dumb cannot show the app; following in plain lines (Ctrl+C detaches)")
+        plain = True
+    if plain:
+        from asi_tui.plain import follow
+
+        return follow(root, until_end=until_end)
+    from asi_tui.app import run_app
+
+    return run_app(root)
+
+
+def _run_directory(options: argparse.Namespace) -> Path:
+    """The run to start: an existing one, or a new directory with its configuration frozen into it."""
+    from store.config import ConfigError, RunConfig, dump, load
+
+    if options.run is None and options.config is None:
+        runs = list_runs()
+        root = runs[0] if runs else runs_home() / FIRST_RUN
+    else:
+        named = options.run or (Path(options.config).stem if options.config else FIRST_RUN)
+        looks_like_path = os.sep in named
+        root = Path(named).expanduser().resolve() if looks_like_path else runs_home() / named
+    paths = RunPaths(root)
+    try:
+        if paths.config.exists():
+            if options.config is not None:
+                raise CommandError(f"{root.name} has its configuration already ({paths.config}); start a new run", REFUSED)
+            load(paths.config)
+            return root
+        config = load(Path(options.config)) if options.config else RunConfig()
+        import msgspec
+
+        text = dump(msgspec.convert({**msgspec.structs.asdict(config), "name": root.name}, RunConfig))
+        paths.create()
+        from engine.client.rundir import atomic_write
+
+        atomic_write(paths.config, text.encode())
+        return root
+    except ConfigError as error:
+        raise CommandError(str(error), USAGE) from error
+    except (msgspec_error(), ValueError) as error:
+        raise CommandError(f"{root.name!r} cannot be a run's name: letters, digits, _ . - only ({error})", USAGE) from error
+    except OSError as error:
+        raise CommandError(f"{root}: {error.strerror}; choose another place with XDG_DATA_HOME or a path") from error
+
+
+def msgspec_error() -> type[Exception]:
+    """msgspec's validation error, imported late."""
+    import msgspec
+
+    return msgspec.ValidationError
+
+
+def ps(options: argparse.Namespace) -> int:
+    """List the runs of this user and the sandboxes that may be alive."""
+    from engine.client.records import read_latch, read_records
+
+    runs = list_runs()
+    if not runs:
+        print("no runs yet; `asi run` starts one")
+        return DONE
+    width = max(len(root.name) for root in runs)
+    for root in runs:
+        pid = engine_pid(root)
+        sandboxes, _ = read_records(root)
+        state = f"running  pid {pid}" if pid else "killed (latched)" if read_latch(root) else "not running"
+        alive = f"  {len(sandboxes)} sandboxes" if sandboxes else ""
+        print(f"{root.name:<{width}}  {state}{alive}  {root}")
+    return DONE
+
+
+def module(name: str, *arguments: str) -> int:
+    """Run one of the engine's own programs in a process of its own; returns its exit code."""
+    try:
+        return subprocess.call([sys.executable, "-m", name, *arguments])
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def vet(options: argparse.Namespace) -> int:
+    """Run the whole vetting battery on program files, sandboxed, without a run."""
+    return module("engine.vet_files", *(["--json"] if options.json else []), *options.files)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say what this machine offers: isolation attack by attack, the drill, versions."""
+    return module("engine.doctor", *(["--json"] if options.json else []))

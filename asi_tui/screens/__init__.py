@@ -1,0 +1,1 @@
+"""The screens, each one key away; a hidden one costs nothing."""

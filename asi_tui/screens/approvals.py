@@ -1,0 +1,234 @@
+"""Screen 2, approvals: what waits for a person, with everything needed to decide.
+
+Nothing here takes the focus, nothing answers to Enter, and approving needs the card to have been on screen for a moment
+with the keyboard quiet; findings of high severity also need a code typed from the program's hash. Rejecting is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+
+from asi_tui import words
+from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule, spread
+from asi_tui.safe import clean_lines
+from asi_tui.screens.base import Key, Watch
+from store.state import Experiment, Request
+
+SHOWN_SECONDS = 0.8
+QUIET_SECONDS = 0.5
+CODE_LENGTH = 4
+
+TONES = {"info": "dim", "low": "", "medium": "warn", "high": "bad"}
+
+
+def diff_rows(old: str, new: str, width: int) -> list[Row]:
+    """A unified diff, added and removed lines marked by sign and colour."""
+    before, after = clean_lines(old), clean_lines(new)
+    out: list[Row] = []
+    for line in difflib.unified_diff(before, after, lineterm="", n=3):
+        if line.startswith(("---", "+++")):
+            continue
+        style = {"+": "good", "-": "bad", "@": "accent"}.get(line[:1], "dim")
+        out.append(clip(row((" " + line, style)), width))
+    return out or [row((" no difference", "dim"))]
+
+
+def source_rows(text: str, width: int) -> list[Row]:
+    """A program with line numbers."""
+    return [
+        clip(row((f" {number:4}  ", "faint"), line), width) for number, line in enumerate(clean_lines(text), start=1)
+    ]
+
+
+class ApprovalsScreen(Watch):
+    """A queue of requests and the card of one of them."""
+
+    NAME = "Approvals"
+    SCROLLS = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen = ""
+        self.shown_since = 0.0
+        self._card: tuple[object, list[Row]] = (None, [])
+
+    @property
+    def request(self) -> Request | None:
+        """The request whose card is shown."""
+        found = self.model.state.requests.get(self.chosen)
+        return found if found is not None and found.decision is None else None
+
+    def on_screen_resume(self) -> None:
+        """Coming back to the card starts the quiet period anew."""
+        self.shown_since = time.monotonic()
+        super().on_screen_resume()
+
+    def body(self, width: int, height: int) -> list[Row]:
+        """The queue above, the card below."""
+        pending = self.model.state.pending
+        if self.request is None:
+            self._choose(pending[0].id if pending else "")
+        request = self.request
+        if request is None:
+            return self._history(width, height)
+        shown = pending[:4]
+        if request not in shown:
+            shown[-1] = request
+        rows = [rule("waiting", width, f"{len(pending)} in all, ← → chooses" if len(pending) > 1 else "")]
+        rows += [self._queue_row(one, width) for one in shown]
+        card = self._card_rows(request, width)
+        room = height - len(rows) - 1
+        view = self.scrolled(card, room)
+        return [*rows, rule(f"{request.id} for {request.experiment}", width, self.position(len(card))), *view]
+
+    def _queue_row(self, one: Request, width: int) -> Row:
+        found = self.model.state.experiments[one.experiment]
+        chosen = one.id == self.chosen
+        severity = words.severity(found.findings)
+        left = row(("▸ " if chosen else "  ", "strong"), (one.id + "  ", "strong" if chosen else ""),
+                   (severity, TONES[severity]), ("  " + words.title(found), ""))  # fmt: skip
+        now = self.model.now
+        right = f" waits {words.age(now - one.asked)}, expires in {words.age(one.expires - now)} "
+        return spread(left, row((right, "dim")), width)
+
+    def _choose(self, request: str) -> None:
+        if request != self.chosen:
+            self.chosen, self.shown_since, self.top = request, time.monotonic(), 0
+
+    def _card_rows(self, request: Request, width: int) -> list[Row]:
+        found = self.model.state.experiments[request.experiment]
+        parent = self.model.state.experiments.get(found.parent)
+        new = self.asi.library.blob(request.program)
+        old = self.asi.library.blob(parent.program) if parent is not None else ""
+        key = (request.id, width, new is None, old is None, len(found.findings))
+        if self._card[0] != key:
+            self._card = (key, self._build_card(request, found, new, old, width))
+        return self._card[1]
+
+    def _build_card(
+        self, request: Request, found: Experiment, new: str | None, old: str | None, width: int
+    ) -> list[Row]:
+        rows = [row((f" {words.title(found)}", "strong"))]
+        rows += fact("asked by", f"rule {request.rule}, tier {request.tier}", width)
+        rows += fact("program", request.program[:16] + "…", width)
+        rows += fact("cost", f"about {words.span(found.predicted_cpu_seconds)} of cpu, "
+                     f"{words.count(found.parameters)} parameters, {words.count(found.state_floats)} state floats",
+                     width)  # fmt: skip
+        rows += fact("change", found.change or "not described", width)
+        rows += fact("motivation", found.motivation or "not given", width)
+        rows += [BLANK, row((" findings", "title"))]
+        rows += finding_rows(found, width)
+        rows += [BLANK, row((" predictions, made before the run", "title"))]
+        rows += prediction_rows(found, width)
+        against = f"against the parent {found.parent}" if found.parent else "the whole program (no parent)"
+        rows += [BLANK, row((f" program, {against}", "title"))]
+        if new is None or old is None:
+            rows.append(row((" on its way …", "dim")))
+        else:
+            rows += diff_rows(old, new, width) if found.parent else source_rows(new, width)
+        return rows
+
+    def _history(self, width: int, height: int) -> list[Row]:
+        rows = [rule("waiting", width), row((" nothing waits for you", "dim")), BLANK]
+        decided = [one for one in self.model.state.requests.values() if one.decision is not None]
+        if decided:
+            rows.append(rule("decided", width))
+            for one in sorted(decided, key=lambda r: -r.decided)[: height - len(rows)]:
+                tone = "good" if one.decision == "approve" else "warn"
+                parts: list[Span] = [(f" {words.clock(one.decided)}  ", "dim"), (f"{one.id}  ", ""),
+                                     (f"{one.decision}  ", tone), (f"{one.who}  ", "dim"),
+                                     (words.name_of(self.model.state, one.experiment), "")]  # fmt: skip
+                rows.append(clip(row(*parts, (f"  {one.reason}", "dim")), width))
+        return rows
+
+    # --- deciding --------------------------------------------------------------------------------------------------
+
+    def keys(self) -> list[Key]:
+        """Deciding is offered only while there is something to decide."""
+        if self.request is None:
+            return []
+        keys = [
+            Key(("a",), "a", "approve", "approve this program, after reading", self._approve),
+            Key(("r",), "r", "reject", "reject, with a reason for the Researcher", self._reject),
+            Key(("d",), "d", "defer", "leave it waiting", self._defer),
+        ]
+        if len(self.model.state.pending) > 1:
+            keys.append(Key(("right", "left"), "← →", "other", "another request", lambda: None, False))
+            keys.insert(0, Key(("right",), "→", "next", "the next request", lambda: self._step(1), False))
+            keys.insert(0, Key(("left",), "←", "previous", "the previous request", lambda: self._step(-1), False))
+        return keys
+
+    def _step(self, by: int) -> None:
+        ids = [one.id for one in self.model.state.pending]
+        if self.chosen in ids:
+            self._choose(ids[(ids.index(self.chosen) + by) % len(ids)])
+
+    def _approve(self) -> None:
+        request, now = self.request, time.monotonic()
+        if request is None:
+            return
+        if now - self.shown_since < SHOWN_SECONDS or now - self.last_key < QUIET_SECONDS:
+            self.say("too quick: read it, take your hands off the keys for a moment, then a", bad=True)
+            return
+        found = self.model.state.experiments[request.experiment]
+        if words.severity(found.findings) != "high":
+            self.asi.order("approve", target=request.id, program=request.program)
+            return
+        code = request.program[:CODE_LENGTH]
+
+        def check(typed: str) -> None:
+            if typed.lower() == code.lower():
+                self.asi.order("approve", target=request.id, program=request.program)
+            else:
+                self.say("the code does not match: not approved", bad=True)
+
+        self.ask(f"High severity. To approve, type the first {CODE_LENGTH} letters of the program's hash:", check)
+
+    def _reject(self) -> None:
+        request = self.request
+        if request is not None:
+            self.ask(
+                f"Reject {request.id}. Why?",
+                lambda reason: self.asi.order("reject", target=request.id, program=request.program, reason=reason),
+            )
+
+    def _defer(self) -> None:
+        request = self.request
+        if request is not None:
+            self.asi.order("defer", target=request.id, program=request.program)
+            self._step(1)
+
+
+def fact(name: str, text: str, width: int) -> list[Row]:
+    """A named fact, wrapped under itself."""
+    lines = paragraph(text, max(20, width - 14), "", "")
+    return [(*row((f" {name if index == 0 else '':<12} ", "dim")), *line) for index, line in enumerate(lines)]
+
+
+def finding_rows(found: Experiment, width: int) -> list[Row]:
+    """The findings of an experiment, the gravest first."""
+    rows: list[Row] = []
+    for one in sorted(found.findings, key=lambda f: -words.SEVERITIES.index(f.severity)):
+        where = f" (line {one.line})" if one.line else ""
+        lines = paragraph(f"{one.kind}: {one.message}{where}", width - 10, "", "")
+        for index, line in enumerate(lines):
+            rows.append((*row((f" {one.severity if index == 0 else '':<8} ", TONES[one.severity])), *line))
+    return rows or [row((" none", "dim"))]
+
+
+def prediction_rows(found: Experiment, width: int) -> list[Row]:
+    """Predictions, and beside each what came out, where it is known."""
+    outcomes = {outcome.task: outcome for outcome in found.outcomes}
+    rows: list[Row] = []
+    for one in found.predictions:
+        about = f" by about {one.size:g}" if one.size else ""
+        spans: list[Span] = [(f" {one.task:<18} ", ""), (f"{one.direction}{about}", "strong")]
+        outcome = outcomes.get(one.task)
+        if outcome is not None:
+            tone = {"held": "good", "not held": "bad"}.get(outcome.verdict, "dim")
+            spans += [("   ", ""), (outcome.verdict, tone), (f", measured {words.signed(outcome.measured)}", "")]
+        rows.append(clip(row(*spans), width))
+        if one.reason:
+            rows += paragraph(one.reason, width, "dim", " " * 20)
+    return rows or [row((" none", "dim"))]

@@ -1,0 +1,307 @@
+"""What all screens share: the header, the footer, scrolling, one-line questions, and the small-window form."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from asi_tui import words
+from asi_tui.lines import BLANK, Canvas, Row, Span, clip, fit, pad, paragraph, row, spread, width_of
+from asi_tui.model import Model
+
+if TYPE_CHECKING:
+    from asi_tui.app import AsiApp
+
+SMALLEST = (60, 16)
+"""Below this many columns and lines every screen shows the short form."""
+
+MESSAGE_SECONDS = 5.0
+
+
+class Key(NamedTuple):
+    """One thing that can be pressed now: its key names, how it is shown, a word for the footer, a line for help."""
+
+    names: tuple[str, ...]
+    shown: str
+    word: str
+    help: str
+    run: Callable[[], object]
+    footer: bool = True
+
+
+class Question(NamedTuple):
+    """A one-line question at the foot of the screen; Enter answers it, Esc drops it. Nothing else is blocked."""
+
+    text: str
+    answer: Callable[[str], object]
+
+
+class Watch(Screen[None]):
+    """A screen that is drawn from the model: `body` gives its rows, `keys` what can be pressed."""
+
+    NAME = ""
+    SCROLLS = False
+    AUTO_FOCUS = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.canvas: Canvas | None = None
+        self.top = 0
+        self.page = 1
+        self.question: Question | None = None
+        self.typed = ""
+        self.last_key = 0.0
+        self._message: Span = ("", "")
+        self._message_until = 0.0
+
+    @property
+    def asi(self) -> AsiApp:
+        """The app, by its own type."""
+        return cast("AsiApp", self.app)
+
+    @property
+    def model(self) -> Model:
+        """What is drawn."""
+        return self.asi.model
+
+    def compose(self) -> ComposeResult:
+        """One canvas for everything."""
+        self.canvas = Canvas(self.asi.palette)
+        yield self.canvas
+
+    def on_screen_resume(self) -> None:
+        """Draw at once when the screen comes up."""
+        self.draw()
+
+    def on_resize(self) -> None:
+        """Draw at once in a new size."""
+        self.draw()
+
+    # --- to be filled by each screen -------------------------------------------------------------------------------
+
+    def body(self, width: int, height: int) -> list[Row]:
+        """The rows between header and footer."""
+        raise NotImplementedError
+
+    def keys(self) -> list[Key]:
+        """This screen's own keys that apply now."""
+        return []
+
+    # --- drawing ---------------------------------------------------------------------------------------------------
+
+    def draw(self) -> None:
+        """Paint the picture as it is now."""
+        width, height = self.size
+        if self.canvas is None or not width or not height:
+            return
+        if width < SMALLEST[0] or height < SMALLEST[1]:
+            self.canvas.show(self._short_form(width, height))
+            return
+        rows = self.body(width, height - 2)[: height - 2]
+        rows += [BLANK] * (height - 2 - len(rows))
+        self.canvas.show([self.header(width), *rows, self.footer(width)])
+
+    def scrolled(self, rows: Sequence[Row], height: int, follow: bool = False) -> list[Row]:
+        """The part of `rows` that is in view; keeps the scroll position inside."""
+        self.page = max(1, height)
+        last = max(0, len(rows) - height)
+        self.top = last if follow else max(0, min(self.top, last))
+        return list(rows[self.top : self.top + height])
+
+    def position(self, total: int) -> str:
+        """Where one is in a long text."""
+        if total <= self.page:
+            return ""
+        return f"{self.top + 1}–{min(total, self.top + self.page)} of {total}"
+
+    def header(self, width: int) -> Row:
+        """Run, state, sandbox, approvals, progress, best, connection; what does not fit goes, the last first."""
+        model, state = self.model, self.model.state
+        phase = words.phase_word(state.phase, model.connected, model.known)
+        tone = {"RUNNING": "bar.good", "KILLED": "bar.bad"}.get(phase, "bar.warn")
+        name = fit(model.name, min(len(model.name), 16 if width < 100 else 40))
+        parts: list[list[Span]] = [[(f" {name} ", "bar.strong"), (phase, tone)]]
+        parts.append([_sandbox(model)])
+        pending = len(state.pending)
+        parts.append(
+            [(f"{pending} to approve!" if pending else "0 approvals", "bar.warn" if pending else "bar.dim")]
+        )
+        done = sum(not found.open for found in state.proposals)
+        parts.append([(f"{done} done {len(state.proposals) - done} open", "bar")])
+        best = model.best()
+        if best is not None and best.scored is not None:
+            parts.append([("best ", "bar.dim"), (words.scored(best.scored), "bar.strong")])
+        line = self._line_state(width)
+        right = width_of(line)
+        out: list[Span] = []
+        for part in parts:
+            joined = [*((" │ ", "bar.dim"),), *part] if out else part
+            if out and width_of(tuple(out)) + width_of(tuple(joined)) + right > width:
+                break
+            out += joined
+        return spread(row(*out), line, width, "bar")
+
+    def _line_state(self, width: int) -> Row:
+        model = self.model
+        if model.connected:
+            return row((" ● live ", "bar.good"))
+        if not model.ever_connected:
+            return row((" ○ connecting ", "bar.warn"))
+        if model.state.phase in ("stopped", "finished", "killed"):
+            return row((" ○ engine ended ", "bar.dim"))
+        old = words.age(model.clock() - model.lost_at)
+        return row((f" NOT CONNECTED, picture {old} old " if width >= 100 else " NOT CONNECTED ", "alarm"))
+
+    def footer(self, width: int) -> Row:
+        """A question, a message, or the keys; always the stop key at the right."""
+        stop = self._stop_label(width)
+        room = width - width_of(stop)
+        if self.question is not None:
+            line = row((f" {self.question.text} ", "bar.strong"), (self.typed, "bar"), ("▏", "bar.strong"))
+            if width_of(line) > room:
+                tail = max(8, room - width_of(row(f" {self.question.text} ")) - 2)
+                line = row((f" {self.question.text} ", "bar.strong"), (self.typed[-tail:], "bar"), ("▏", "bar.strong"))
+            return spread(line, stop, width, "bar")
+        if self._message[0] and time.monotonic() < self._message_until:
+            return spread(row((" " + self._message[0], self._message[1])), stop, width, "bar")
+        own = [key for key in self.keys() if key.footer]
+        shared = [key for key in self.asi.shared_keys() if key.footer]
+        for screens in (self.asi.screen_names(), ((("1-5", "screens"),))):
+            hints = [*((key.shown, key.word) for key in own), *screens, *((key.shown, key.word) for key in shared)]
+            line = row(*(span for shown, word in hints for span in ((f" {shown}", "bar.strong"), (f" {word}", "bar"))))
+            if width_of(line) <= room:
+                break
+        return spread(line, stop, width, "bar")
+
+    def _stop_label(self, width: int) -> Row:
+        if self.model.connected:
+            return row((" ^\\ STOP ", "bar.bad"))
+        if self.model.ever_connected and self.model.state.phase not in ("stopped", "finished", "killed"):
+            command = f"asi kill {self.model.name}"
+            label = f"not connected: ^\\ STOP or `{command}`" if width >= 100 else f"^\\ or `{command}`"
+            return row((f" {label} ", "alarm"))
+        return row((" ^\\ STOP ", "bar.dim"))
+
+    def _short_form(self, width: int, height: int) -> list[Row]:
+        """What fits into a window that is too small for the screen."""
+        model, state = self.model, self.model.state
+        phase = words.phase_word(state.phase, model.connected, model.known)
+        line = "live" if model.connected else "NOT CONNECTED"
+        head = pad(row((f" {fit(model.name, min(len(model.name), 14))} {phase} {line}", "bar.strong")), width, "bar")
+        rows = paragraph(words.situation(state, model.name), width)
+        if state.pending:
+            rows.append(row((f" {words.plural(len(state.pending), 'approval')} waiting", "warn")))
+        best = model.best()
+        if best is not None and best.scored is not None:
+            rows.append(row(" best ", (words.scored(best.scored), "strong"), f" {best.title}"))
+        rows.append(row((f" more at {SMALLEST[0]}×{SMALLEST[1]} and above", "dim")))
+        last = self.footer(width) if self.question is not None else row(("q leave", "bar"), (" ^\\ STOP ", "bar.bad"))
+        room = max(0, height - 2)
+        rows = [clip(line, width) for line in rows[:room]]
+        picture = [head, *rows, *[BLANK] * (room - len(rows)), pad(last, width, "bar")]
+        return picture[:height] if height > 1 else [picture[-1]]
+
+    # --- keys ------------------------------------------------------------------------------------------------------
+
+    def say(self, text: str, bad: bool = False) -> None:
+        """Show a message in the footer for a few seconds."""
+        self._message = (text, "bar.warn" if bad else "bar.strong")
+        self._message_until = time.monotonic() + MESSAGE_SECONDS
+        self.draw()
+
+    def ask(self, text: str, answer: Callable[[str], object]) -> None:
+        """Put a question into the footer."""
+        self.question, self.typed = Question(text, answer), ""
+        self.draw()
+
+    def scroll_keys(self) -> list[Key]:
+        """Scrolling, where the screen scrolls."""
+        if not self.SCROLLS:
+            return []
+
+        def by(lines: int) -> Callable[[], object]:
+            return lambda: self.scroll_lines(lines)
+
+        return [
+            Key(("up", "k"), "↑", "", "one line up", by(-1), False),
+            Key(("down", "j"), "↓", "", "one line down", by(1), False),
+            Key(("pageup",), "PgUp", "", "one page up", lambda: self.scroll_lines(-self.page), False),
+            Key(("pagedown", "space"), "PgDn", "", "one page down", lambda: self.scroll_lines(self.page), False),
+            Key(("home", "g"), "Home", "", "to the beginning", by(-(10**9)), False),
+            Key(("end", "G"), "End", "", "to the end", by(10**9), False),
+        ]
+
+    def scroll_lines(self, lines: int) -> None:
+        """Scroll; the next drawing keeps the position inside the text."""
+        self.top = max(0, self.top + lines)
+
+    def all_keys(self) -> list[Key]:
+        """Everything that can be pressed now, this screen's own keys first."""
+        return [*self.keys(), *self.scroll_keys(), *self.asi.shared_keys(), *self.asi.screen_keys()]
+
+    def on_key(self, event: events.Key) -> None:
+        """Hand the key to the question or to the first key that wants it."""
+        event.stop()
+        if self.question is not None:
+            self._type(event)
+        else:
+            name = event.character if event.character and event.character.isprintable() else event.key
+            if name == " ":
+                name = "space"
+            for key in self.all_keys():
+                if name in key.names:
+                    key.run()
+                    break
+        self.last_key = time.monotonic()
+        if self.is_current:
+            self.draw()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Paste into a question; anywhere else a paste does nothing."""
+        event.stop()
+        if self.question is not None:
+            self.typed = (self.typed + " ".join(event.text.split()))[:500]
+            self.draw()
+
+    def _type(self, event: events.Key) -> None:
+        question = self.question
+        assert question is not None
+        if event.key == "escape":
+            self.question = None
+        elif event.key == "enter":
+            self.question = None
+            question.answer(self.typed.strip())
+        elif event.key == "backspace":
+            self.typed = self.typed[:-1]
+        elif event.key == "ctrl+u":
+            self.typed = ""
+        elif event.character and event.character.isprintable():
+            self.typed = (self.typed + event.character)[:500]
+
+
+def _sandbox(model: Model) -> Span:
+    armed = model.state.armed
+    if armed is None:
+        return ("not armed", "bar.dim")
+    word = words.LEVELS.get(armed.level, armed.level)
+    return (f"{armed.level} {word}", "bar.bad" if armed.level == "L0" else "bar")
+
+
+def table(columns: Sequence[tuple[str, int, str]], cells: Sequence[Sequence[Span | str]], indent: int = 1) -> list[Row]:
+    """Rows with aligned columns; `columns` are `(head, width, align)`, a head of empty strings is left out."""
+    out: list[Row] = []
+    space = " " * indent
+    if any(head for head, _, _ in columns):
+        out.append(row((space + "  ".join(fit(head, width, align) for head, width, align in columns), "dim")))
+    for line in cells:
+        spans: list[Span] = [(space, "")]
+        for index, ((_, width, align), cell) in enumerate(zip(columns, line, strict=True)):
+            text, style = cell if isinstance(cell, tuple) else (cell, "")
+            spans.append((("  " if index else "") + fit(text, width, align), style))
+        out.append(tuple(spans))
+    return out

@@ -1,0 +1,51 @@
+"""The keys of a screen, and what the words on it mean."""
+
+from __future__ import annotations
+
+from asi_tui.lines import BLANK, Row, fit, paragraph, row, rule
+from asi_tui.screens.base import Key, Watch
+
+GLOSSARY = (
+    ("score", "gain over the baseline, in units of the baseline's own seed-to-seed noise; ± is half a 95 % interval"),
+    ("better / worse", "the interval excludes zero; open: it does not, more seeds are needed"),
+    ("noise floor", "how much the baseline differs from itself over seeds; known from five seeds on"),
+    ("L3 … L0", "the measured sandbox level: L3 and L2 full isolation, L1 partial, L0 none"),
+    ("witness", "two words known only to this terminal: the real stop screen carries them"),
+)
+
+
+class HelpScreen(Watch):
+    """Lists what can be pressed on the screen it was called from."""
+
+    NAME = "Help"
+    SCROLLS = True
+
+    def __init__(self, about: str, listed: list[Key]) -> None:
+        super().__init__()
+        self._about = about
+        self._listed = listed
+
+    def body(self, width: int, height: int) -> list[Row]:
+        """Keys, then words."""
+        rows = [rule(f"keys on {self._about}", width)]
+        rows += [
+            row((f"   {fit(key.shown, 6)}", "strong"), key.help)
+            for key in self._listed
+            if key.names != ("?",)
+        ]
+        rows += [
+            row(("   Ctrl+\\ ", "bad"), "or F12: EMERGENCY STOP. Freezes everything at once, kills after 10 s;"),
+            row("          pressed again it kills now. Works without the engine."),
+            BLANK,
+            rule("words", width),
+        ]
+        for word, meaning in GLOSSARY:
+            first, *others = paragraph(meaning, width - 18, "dim", "")
+            rows.append((*row((f"   {fit(word, 15)}", "")), *first))
+            rows += [(*row(" " * 18), *line) for line in others]
+        rows += [BLANK, row("   this terminal's witness: ", (self.asi.emergency.witness, "strong"))]
+        return self.scrolled(rows, height)
+
+    def keys(self) -> list[Key]:
+        """Back to where one came from."""
+        return [Key(("escape", "?", "enter"), "Esc", "back", "back", self.app.pop_screen)]

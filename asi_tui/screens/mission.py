@@ -1,0 +1,217 @@
+"""Screen 1, mission control: what goes on, what needs a person, what has come out so far."""
+
+from __future__ import annotations
+
+from asi_tui import words
+from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, fit, paragraph, row, rule, spread
+from asi_tui.model import NOISE_SEEDS, Model
+from asi_tui.screens.base import Watch, table
+from store.state import Experiment, Trial
+
+WIDE = 130
+"""From this width on there are two columns."""
+
+
+class MissionScreen(Watch):
+    """Everything needed to decide whether one has to act."""
+
+    NAME = "Mission"
+
+    def body(self, width: int, height: int) -> list[Row]:
+        """One column at 80, two on a wide screen."""
+        head = self._head(width)
+        room = height - len(head)
+        if width >= WIDE:
+            left_width = width * 3 // 5
+            right_width = width - left_width - 3
+            left = [*self._flight(left_width, room // 2), BLANK]
+            left += self._results(left_width, room - len(left))
+            right = [*self._needs(right_width, 6), BLANK, *self._machine(right_width), BLANK]
+            right += self._log(right_width, room - len(right))
+            return [*head, *beside(left, left_width, right)]
+        needs, machine = self._needs(width, 3), self._machine(width)
+        flexible = room - len(needs) - len(machine)
+        flight = self._flight(width, max(4, flexible * 2 // 5 + 1))
+        results = self._results(width, max(3, (flexible - len(flight)) * 3 // 5 + 1))
+        log = self._log(width, flexible - len(flight) - len(results))
+        return [*head, *flight, *results, *needs, *machine, *log]
+
+    def _head(self, width: int) -> list[Row]:
+        model = self.model
+        if not model.known:
+            text = f"Waiting for the engine of {model.name}"
+            reason = f": {model.lost_reason}" if model.lost_reason else "…"
+            return [BLANK, *paragraph(text + reason, width, "strong"), BLANK]
+        rows = paragraph(words.situation(model.state, model.name), width, "strong")
+        if not model.connected and model.state.phase not in ("stopped", "finished", "killed"):
+            old = words.age(model.clock() - model.lost_at)
+            text = f"No line to the engine ({model.lost_reason}). This picture is {old} old; trying again by itself."
+            rows += paragraph(text, width, "bad")
+            rows += paragraph(f"If the engine died, `asi run {model.name}` goes on where it was.", width, "dim")
+        return [*rows, BLANK] if width >= WIDE else rows
+
+    # --- in flight -------------------------------------------------------------------------------------------------
+
+    def _flight(self, width: int, height: int) -> list[Row]:
+        model = self.model
+        found = model.in_flight()
+        proposals = sum(one.origin != "baseline" for one in found)
+        beside_them = f", {words.plural(len(found) - proposals, 'baseline')}" if len(found) > proposals else ""
+        rows = [rule("in flight", width, f"{words.plural(proposals, 'proposal')}{beside_them}" if found else "")]
+        if not found:
+            return [*rows, row((" nothing: " + self._idle_reason(), "dim"))]
+        title_width = max(14, min(48, width - 56))
+        columns = [("", 6, ""), ("", title_width, ""), ("", 8, ""), ("", 10, ""), ("", width - title_width - 40, ""),
+                   ("", 6, "right")]  # fmt: skip
+        shown = found[: height - 1] if len(found) <= height - 1 else found[: height - 2]
+        rows += table(columns, [self._flight_cells(one) for one in shown])
+        if len(found) > len(shown):
+            rows.append(row((f" and {len(found) - len(shown)} more", "dim")))
+        return rows
+
+    def _flight_cells(self, found: Experiment) -> list[Span | str]:
+        waits = found.step == "train" and not any(
+            trial.experiment == found.id for trial in self.model.state.running_trials
+        )
+        word = "queued" if waits else words.STEPS[found.step]
+        style = "dim" if waits else "warn" if found.step in ("gate", "repair") else "accent"
+        return [
+            (found.id, "dim"),
+            words.title(found),
+            (found.origin, "dim"),
+            (word, style),
+            (self._doing(found), "dim"),
+            (words.age(self.model.now - found.opened), "dim"),
+        ]
+
+    def _doing(self, found: Experiment) -> str:
+        trials = [trial for trial in self.model.state.running_trials if trial.experiment == found.id]
+        if trials:
+            return ", ".join(progress(self.model, trial) for trial in trials)
+        step = self.model.doing.get(found.id)
+        if step is not None:
+            return f"{step.doing} {words.age(self.model.now - step.since)}"
+        return found.failure if found.step == "repair" else ""
+
+    def _idle_reason(self) -> str:
+        phase = self.model.state.phase
+        reasons = {"created": "the engine starts", "armed": "the loop begins", "running": "the next one is on its way"}
+        return reasons.get(phase, phase)
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    def _results(self, width: int, height: int) -> list[Row]:
+        results = self.model.results()
+        rows = [rule("newest results", width, "score: gain over the baseline in units of its seed noise")]
+        if not results:
+            return [*rows, row((" none yet: a result needs a vetted program, a trial and a baseline", "dim"))]
+        axis = max(14, min(40, width - 66)) if width >= 90 else 0
+        title_width = width - 46 - (axis + 2 if axis else 0)
+        columns = [("", 6, ""), ("", 14, "right"), ("", 6, ""), *([("", axis, "")] if axis else []),
+                   ("", title_width, ""), ("", 10, "right")]  # fmt: skip
+        shown = results[: max(1, height - 1)]
+        extent = max((abs(one.scored.score) for one in shown if one.scored), default=1.0) * 1.5 or 1.0
+        cells: list[list[Span | str]] = []
+        for found in shown:
+            event = found.scored
+            assert event is not None
+            word = words.verdict(event.low, event.high)
+            tone = {"better": "good", "worse": "bad"}.get(word, "dim")
+            mark = "★ " if found is self.model.best() else ""
+            line: list[Span | str] = [(found.id, "dim"), (words.scored(event), "strong"), (word, tone)]
+            if axis:
+                line.append((interval(event.score, event.low, event.high, extent, axis), tone))
+            line += [mark + words.title(found), (words.plural(event.seeds, "seed"), "dim")]
+            cells.append(line)
+        return [*rows, *table(columns, cells)]
+
+    # --- what needs a person, machine, log -------------------------------------------------------------------------
+
+    def _needs(self, width: int, height: int) -> list[Row]:
+        model = self.model
+        pending = model.state.pending
+        rows = [rule("needs you", width, "press 2" if pending else "")]
+        if not pending:
+            return [*rows, row((" nothing waits for you", "dim"))]
+        room = height if len(pending) <= height else height - 1
+        for request in pending[:room]:
+            text = f" ! {request.id}  {words.name_of(model.state, request.experiment)}  ({request.rule})"
+            waits = f"waits {words.age(model.now - request.asked)} "
+            rows.append(spread(row((text, "warn")), row((waits, "dim")), width))
+        if len(pending) > room:
+            rows.append(row((f"   and {len(pending) - room} more", "dim")))
+        return rows
+
+    def _machine(self, width: int) -> list[Row]:
+        model, state, load = self.model, self.model.state, self.model.load
+        seeds = model.noise_seeds()
+        noise = "noise floor known" if seeds >= NOISE_SEEDS else f"noise floor {seeds} of {NOISE_SEEDS} seeds"
+        rows = [rule("machine", width, noise)]
+        if load is None:
+            rows.append(row((" no load figures yet", "dim")))
+        else:
+            rows.append(
+                clip(row((" cpu ", "dim"), (bar(load.cpu, 8), "accent"), f" {load.cpu:4.0%}", ("   memory ", "dim"),
+                         f"{load.memory_used / 2**30:.1f} of {words.size(load.memory_total)}",
+                         ("   disk ", "dim"), f"{words.size(load.disk_free)} free",
+                         ("   trials ", "dim"), f"{load.trials} of {load.slots}"), width)
+            )  # fmt: skip
+            rows += [device_row(device.name, device.utilisation, device.memory_used, device.memory_total,
+                                device.temperature, device.power, width) for device in load.devices]  # fmt: skip
+        worked = state.working_seconds + (max(0.0, model.now - state.working_since) if state.working_since else 0.0)
+        parts: list[Span] = [(" worked ", "dim"), (words.age(worked), ""), ("   cpu spent ", "dim")]
+        parts.append((words.age(state.cpu_seconds), ""))
+        if state.tokens_used or state.money:
+            parts += [("   tokens ", "dim"), (words.count(state.tokens_used), "")]
+            parts += [("   money ", "dim"), (f"{state.money:.2f} USD", "")] if state.money else []
+        parts += [("   witness ", "dim"), (self.asi.emergency.witness, "")]
+        return [*rows, clip(tuple(parts), width)]
+
+    def _log(self, width: int, height: int) -> list[Row]:
+        if height < 2:
+            return []
+        newest = list(self.model.happenings)[-(height - 1) :]
+        rows = [rule("log", width, "newest first")]
+        for one in reversed(newest):
+            style = one.style or ""
+            rows.append(
+                clip(row((f" {words.clock(one.time)}  ", "dim"), (fit(one.experiment, 6) + "  ", "dim"),
+                         (one.text, style)), width)
+            )  # fmt: skip
+        return rows
+
+
+def progress(model: Model, trial: Trial) -> str:
+    """How far a running trial is: `seed 0, 43 %, 25 s left`."""
+    curve = model.curves.get(trial.id)
+    if curve is None or curve.latest is None:
+        return f"seed {trial.seed}, {words.age(model.now - trial.started)}"
+    latest = curve.latest
+    left = f", {words.age(latest.seconds_left)} left" if latest.seconds_left > 0 else ""
+    return f"seed {trial.seed}, {latest.done:.0%}{left}"
+
+
+def device_row(
+    name: str, utilisation: float, used: float, total: float, temperature: float, power: float, width: int
+) -> Row:
+    """One GPU in a line."""
+    return clip(row((" gpu ", "dim"), (bar(utilisation, 8), "accent"), f" {utilisation:4.0%}", ("   memory ", "dim"),
+                    f"{used / 2**30:.1f} of {words.size(total)}", (f"   {temperature:.0f} °C {power:.0f} W  ", "dim"),
+                    (name, "dim")), width)  # fmt: skip
+
+
+def interval(value: float, low: float, high: float, extent: float, width: int) -> str:
+    """An interval drawn around zero: `├──●──┤`, with `│` at zero."""
+    cells = [" "] * width
+
+    def place(x: float) -> int:
+        return max(0, min(width - 1, round((x / extent + 1) / 2 * (width - 1))))
+
+    cells[place(0.0)] = "│"
+    if words.known(low, high):
+        first, last = place(low), place(high)
+        for index in range(first + 1, last):
+            cells[index] = "─"
+        cells[first], cells[last] = "├", "┤"
+    cells[place(value)] = "●"
+    return "".join(cells)

@@ -1,0 +1,156 @@
+"""The emergency stop as this terminal presses it: freeze at once, then kill after ten seconds or at a second press.
+
+Everything happens in threads of its own, on the run directory alone. Neither the engine nor the connection nor the
+app's event loop is needed, and none of them can hold it up.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from engine.client.kill import FreezeReport, KillReport, freeze_run, kill_run, survivors
+from engine.client.records import write_latch
+
+COUNTDOWN = 10.0
+"""Seconds from the first press to the kill."""
+
+PROOF_SECONDS = 30
+"""How often, once a second, the proof is repeated after a kill."""
+
+STOP_KEYS = frozenset({"ctrl+backslash", "f12"})
+"""Fixed: configuration may add keys, never remove these."""
+
+HOLD_KEY = "h"
+
+_FIRST = ("amber", "cedar", "coral", "dune", "fern", "flint", "hazel", "ivory", "jade", "maple", "onyx", "pearl")
+_SECOND = ("badger", "crane", "egret", "finch", "gannet", "heron", "ibis", "kestrel", "lynx", "marten", "newt", "otter")
+
+StopPhase = Literal["ready", "freezing", "frozen", "held", "killing", "killed"]
+
+
+class EmergencyStop:
+    """One stop button. `press` and `hold` may be called from any thread and return at once.
+
+    The freezing, latching and killing functions are arguments so that a drill or a test can press the real button.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        actor: str,
+        *,
+        freeze: Callable[[Path], FreezeReport] = freeze_run,
+        latch: Callable[[Path, str, str], str] = write_latch,
+        kill: Callable[..., KillReport] = kill_run,
+        look_again: Callable[[KillReport], set[int]] = survivors,
+        countdown: float = COUNTDOWN,
+    ) -> None:
+        self.root, self.actor, self.countdown = root, actor, countdown
+        self.witness = f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}"
+        self.phase: StopPhase = "ready"
+        self.pressed_at = 0.0
+        self.frozen: FreezeReport | None = None
+        self.latch_problem: str | None = None
+        self.report: KillReport | None = None
+        self.problems: list[str] = []
+        self.proofs = 0
+        self.proved_at = 0.0
+        self.alive: set[int] = set()
+        self.on_change: Callable[[], None] = lambda: None
+        self._freeze, self._latch, self._kill, self._look_again = freeze, latch, kill, look_again
+        self._lock = threading.Lock()
+        self._go = threading.Event()
+        self._held = threading.Event()
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._deadline = 0.0
+
+    @property
+    def pressed(self) -> bool:
+        """The button was pressed in this session."""
+        return self.phase != "ready"
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the kill, while it counts down."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def press(self) -> None:
+        """First press: freeze, latch and count down. Any further press: kill now."""
+        with self._lock:
+            if self._thread is not None:
+                self._go.set()
+                return
+            self.phase, self.pressed_at = "freezing", time.time()
+            self._deadline = time.monotonic() + self.countdown
+            # Not a daemon thread: leaving the terminal must not take the kill back.
+            self._thread = threading.Thread(target=self._run, name="emergency-stop")
+            self._thread.start()
+
+    def hold(self) -> None:
+        """Stay frozen; only another press kills."""
+        if self.pressed and self.phase in ("freezing", "frozen"):
+            self._held.set()
+
+    def kill_now(self, timeout: float) -> None:
+        """Press until it kills and wait for the report; for a terminal that goes away during the countdown."""
+        if self.pressed and not self._held.is_set():
+            self._go.set()
+            self.wait(timeout)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the killing is over; True when it is, or when nothing is under way (not pressed, or held)."""
+        if not self.pressed or self.phase == "held":
+            return True
+        return self._done.wait(timeout)
+
+    def _advance(self, phase: StopPhase, only_from: tuple[StopPhase, ...]) -> None:
+        with self._lock:
+            if self.phase not in only_from:
+                return
+            self.phase = phase
+        self.on_change()
+
+    def _run(self) -> None:
+        self.on_change()
+        threading.Thread(target=self._freeze_and_latch, daemon=True, name="emergency-freeze").start()
+        while not self._go.wait(0.02):
+            if self._held.is_set():
+                self._advance("held", ("freezing", "frozen"))
+            elif time.monotonic() >= self._deadline:
+                break
+        self._advance("killing", ("freezing", "frozen", "held"))
+        try:
+            self.report = self._kill(self.root, actor=self.actor, reason="emergency stop from the terminal")
+        except Exception as error:  # whatever it was, the person must read it instead of waiting for a proof
+            self.problems.append(f"the kill failed: {error}")
+        self.proved_at = time.time()
+        self._done.set()
+        self._advance("killed", ("killing",))
+        threading.Thread(target=self._repeat_proof, daemon=True, name="emergency-proof").start()
+
+    def _freeze_and_latch(self) -> None:
+        try:
+            self.frozen = self._freeze(self.root)
+            if not self.frozen.complete:
+                self.problems += self.frozen.errors or ["not everything could be frozen"]
+        except Exception as error:  # what cannot be frozen is killed at once
+            self.problems.append(f"the freeze failed: {error}")
+            self._go.set()
+        self._advance("frozen", ("freezing",))
+        self.latch_problem = self._latch(self.root, self.actor, "emergency stop from the terminal")
+        self.on_change()
+
+    def _repeat_proof(self) -> None:
+        for _ in range(PROOF_SECONDS):
+            if self.report is None:
+                return
+            self.alive = self._look_again(self.report)
+            self.proofs, self.proved_at = self.proofs + 1, time.time()
+            self.on_change()
+            time.sleep(1.0)

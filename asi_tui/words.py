@@ -1,0 +1,163 @@
+"""Numbers, times and states in the words that a person reads: units always, at most three figures."""
+
+from __future__ import annotations
+
+import time
+
+from store.events import ExperimentScored, Finding
+from store.state import Experiment, Phase, RunState
+
+UNKNOWN_BOUND = 1e8
+"""An interval bound beyond this says that nothing is known."""
+
+SEVERITIES = ("info", "low", "medium", "high")
+
+STEPS: dict[str, str] = {
+    "propose": "writing",
+    "dedupe": "comparing",
+    "vet": "vetting",
+    "repair": "repairing",
+    "assess": "assessing",
+    "gate": "asking",
+    "train": "training",
+    "score": "scoring",
+    "analyse": "analysing",
+    "closed": "closed",
+}
+
+LEVELS: dict[str, str] = {"L3": "sandboxed", "L2": "sandboxed", "L1": "partly sandboxed", "L0": "NO isolation"}
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units: `0.4 s`, `38 s`, `4 min`, `2 h 05 min`, `3 d 4 h`."""
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def age(seconds: float) -> str:
+    """A duration in whole seconds or more, for ages that change while one looks."""
+    seconds = max(0.0, seconds)
+    return f"{seconds:.0f} s" if seconds < 99.5 else span(seconds)
+
+
+def clock(when: float) -> str:
+    """A time of the day, to the second."""
+    return time.strftime("%H:%M:%S", time.localtime(when))
+
+
+def count(value: float) -> str:
+    """A count with a magnitude: `812`, `49.3k`, `1.20M`, `3.4e15`."""
+    for limit, divisor, unit in ((1e3, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M"), (1e12, 1e9, "G"), (1e15, 1e12, "T")):
+        if abs(value) < limit * 0.9995:
+            scaled = value / divisor
+            if divisor == 1.0 and float(scaled).is_integer():
+                return f"{scaled:.0f}"
+            return f"{scaled:.{0 if abs(scaled) >= 100 else 1 if abs(scaled) >= 10 else 2}f}{unit}"
+    return f"{value:.1e}"
+
+
+def size(value: float) -> str:
+    """Bytes in GiB, MiB or KiB."""
+    for limit, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value / 1024:.0f} KiB"
+
+
+def plural(number: int, word: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign: `+1.82`; three figures at most."""
+    return f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.2f}"
+
+
+def known(low: float | None, high: float | None) -> bool:
+    """Whether an interval says anything."""
+    return low is not None and high is not None and abs(low) < UNKNOWN_BOUND and abs(high) < UNKNOWN_BOUND
+
+
+def margin(low: float | None, high: float | None) -> str:
+    """Half the width of an interval: `±0.40`, or `±?` where too little is known."""
+    if low is None or high is None or not known(low, high):
+        return "±?"
+    half = (high - low) / 2
+    return f"±{half:.0f}" if half >= 100 else f"±{half:.1f}" if half >= 10 else f"±{half:.2f}"
+
+
+def score(value: float, low: float | None, high: float | None) -> str:
+    """A score with its uncertainty: `+1.82 ±0.40`."""
+    return f"{signed(value)} {margin(low, high)}"
+
+
+def scored(found: ExperimentScored) -> str:
+    """The score of an experiment with its uncertainty."""
+    return score(found.score, found.low, found.high)
+
+
+def verdict(low: float | None, high: float | None) -> str:
+    """What an interval of a difference says, in a word."""
+    if low is None or high is None or not known(low, high):
+        return "open"
+    return "better" if low > 0 else "worse" if high < 0 else "open"
+
+
+def severity(findings: list[Finding]) -> str:
+    """The highest severity among findings, `info` without any."""
+    return max((finding.severity for finding in findings), key=SEVERITIES.index, default="info")
+
+
+def title(found: Experiment) -> str:
+    """What an experiment is called before and after it has a title."""
+    if found.title:
+        return found.title
+    return "baseline" if found.origin == "baseline" else "not written yet"
+
+
+def name_of(state: RunState, experiment: str) -> str:
+    """The title of an experiment by its id."""
+    found = state.experiments.get(experiment)
+    return title(found) if found else experiment
+
+
+def phase_word(phase: Phase, connected: bool, known_state: bool) -> str:
+    """The one word of the header."""
+    if not known_state:
+        return "STARTING" if connected else "WAITING"
+    return {"created": "STARTING", "armed": "ARMED"}.get(phase, phase.upper())
+
+
+def situation(state: RunState, name: str) -> str:
+    """What goes on, in a sentence that a newcomer understands."""
+    reason = f" ({state.phase_reason})" if state.phase_reason else ""
+    done = sum(not found.open for found in state.proposals)
+    ranked = sum(found.ranked for found in state.proposals)
+    if state.phase == "running":
+        if not state.proposals:
+            return "The loop has begun: the first proposals are being written, the baselines are trained."
+        if not done and not ranked:
+            return "First proposals are written, vetted and trained beside the baselines. No result yet."
+        return f"The loop writes, vets, trains and judges architectures: {done} done, {ranked} of them ranked."
+    return {
+        "created": "The engine starts: it proves first that it can kill what it starts, then the loop begins.",
+        "armed": "Armed: the kill path is proved. The loop begins now.",
+        "paused": f"Paused{reason}: running trials finish, nothing new starts. p resumes.",
+        "frozen": "Frozen: every trial is stopped in place, memory kept. p resumes.",
+        "parked": f"Parked{reason}: trials have left the device, the engine stays. p resumes.",
+        "stopped": f"Stopped in order{reason}. `asi run {name}` goes on.",
+        "finished": f"Finished{reason}: {done} experiments done, {ranked} ranked. Press 5 for the leaderboard.",
+        "killed": f"Killed{reason}. Nothing may start until `asi rearm {name} --reason …`.",
+    }.get(state.phase, state.phase)
