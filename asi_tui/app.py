@@ -6,7 +6,6 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import signal
@@ -117,7 +116,7 @@ class AsiApp(App[None]):
         for shown, screen in self._watches.items():
             self.install_screen(screen, shown)
         await self.push_screen(self._watches["1"])
-        self.emergency.on_change = self._wake
+        self.emergency.on_change = self._changed
         self._start_worker(self._listen())
         self.set_interval(FLUSH_SECONDS, self.flush_picture)
 
@@ -154,26 +153,15 @@ class AsiApp(App[None]):
             self._drawn = (self.model.version, now)
             screen.draw()
 
-    def _wake(self) -> None:
-        """Called by the emergency stop, in any thread."""
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: there is nothing to draw on
-                loop.call_soon_threadsafe(self._stop_changed)
-
-    def _stop_changed(self) -> None:
-        self._changed()
-        self._show_stop()
-
     def _show_stop(self) -> None:
         if self.emergency.pressed and not isinstance(self.screen, StopScreen):
             self.push_screen(StopScreen())
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
-    def screen_names(self) -> list[tuple[str, str]]:
-        """The numbered screens, for footers."""
-        return [(shown, kind.NAME) for shown, kind in SCREENS]
+    def screen_names(self) -> list[list[tuple[str, str]]]:
+        """The numbered screens for footers, in full and short."""
+        return [[(shown, kind.NAME) for shown, kind in SCREENS], [(shown, kind.SHORT) for shown, kind in SCREENS]]
 
     def screen_keys(self) -> list[Key]:
         """One key for each numbered screen."""

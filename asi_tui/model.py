@@ -128,7 +128,11 @@ class Model:
     def _remember_state(self) -> None:
         """Rebuild the log from a snapshot: notes and what experiments have become."""
         state = self.state
-        found = [Happening(note.time, "", note.text, _LEVEL_STYLES.get(note.level, "")) for note in state.notes]
+        found = []
+        if state.armed is not None:
+            text, style = _TELLERS[ev.RunArmed](state.armed)
+            found.append(Happening(state.engine_started, "", text, style))
+        found += [Happening(note.time, "", note.text, _LEVEL_STYLES.get(note.level, "")) for note in state.notes]
         for experiment in state.experiments.values():
             if experiment.scored is not None:
                 found.append(Happening(experiment.changed, experiment.id, _scored_text(experiment.scored)))

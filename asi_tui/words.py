@@ -124,7 +124,14 @@ def title(found: Experiment) -> str:
     """What an experiment is called before and after it has a title."""
     if found.title:
         return found.title
-    return "baseline" if found.origin == "baseline" else "not written yet"
+    return "…" if found.origin == "baseline" else "being written"
+
+
+def origin_mark(found: Experiment) -> str:
+    """Where an experiment comes from, when it is not an ordinary proposal of the loop."""
+    if found.control:
+        return "control: "
+    return {"baseline": "baseline: ", "person": "person: ", "control": "control: "}.get(found.origin, "")
 
 
 def name_of(state: RunState, experiment: str) -> str:
@@ -147,12 +154,12 @@ def situation(state: RunState, name: str) -> str:
     ranked = sum(found.ranked for found in state.proposals)
     if state.phase == "running":
         if not state.proposals:
-            return "The loop has begun: the first proposals are being written, the baselines are trained."
+            return "The loop has begun: first proposals are written, baselines are trained."
         if not done and not ranked:
-            return "First proposals are written, vetted and trained beside the baselines. No result yet."
-        return f"The loop writes, vets, trains and judges architectures: {done} done, {ranked} of them ranked."
+            return "First proposals are written, vetted, trained beside the baselines."
+        return f"New architectures are written, vetted, trained, judged: {ranked} of {done} ranked."
     return {
-        "created": "The engine starts: it proves first that it can kill what it starts, then the loop begins.",
+        "created": "The engine starts: first it proves that it can kill what it starts.",
         "armed": "Armed: the kill path is proved. The loop begins now.",
         "paused": f"Paused{reason}: running trials finish, nothing new starts. p resumes.",
         "frozen": "Frozen: every trial is stopped in place, memory kept. p resumes.",

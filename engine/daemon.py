@@ -185,7 +185,12 @@ class Engine:
             await asyncio.gather(research, return_exceptions=True)
             raise JournalError(self.runtime.failed.result())
         if research.done() and not self.leaving.done():
-            return 0, research.result(), True
+            error = research.exception()
+            if error is None:
+                return 0, research.result(), True
+            reason = f"the loop failed: {type(error).__name__}: {error}"
+            print(f"asi: {reason}", file=sys.stderr)
+            return 1, reason, False
         research.cancel()
         await asyncio.gather(research, return_exceptions=True)
         return 0, self.leaving.result(), False

@@ -410,7 +410,11 @@ class Machine:
         await self.runtime.commit(
             ev.TrialStarted(trial, self.id, entry.approved_program, self.lab.tier, seed, self.lab.level)
         )
-        ended = await self.lab.runner.train(spec, self.id, source)
+        try:
+            ended = await self.lab.runner.train(spec, self.id, source)
+        except asyncio.CancelledError:
+            self.runtime.emit(ev.TrialKilled(trial, self.id, "the end of the engine"))
+            raise
         if isinstance(ended, TrialSuccess):
             await self.record_success(spec, ended, key)
         else:

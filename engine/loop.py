@@ -42,19 +42,14 @@ class Loop:
                         self._start(group, entry.id)
                 await self._feed(group)
                 for task in self._running.values():
-                    if self._only_baselines_left():
-                        task.cancel()
+                    task.cancel()
             return f"{self._opened()} experiments are done"
         finally:
             for guard in guards:
                 guard.cancel()
 
-    def adopt(self, experiment: str) -> None:
-        """Note that a person's proposal was opened; the feed starts it."""
-        self.runtime.note(f"{experiment} was handed in by a person")
-
     async def _feed(self, group: asyncio.TaskGroup) -> None:
-        """Open proposals while there is room; return when all asked-for ones are closed."""
+        """Open proposals while there is room; return when all asked-for ones are closed and the noise floor is known."""
         config = self.runtime.config.loop
         while True:
             for entry in self.runtime.state.proposals:
@@ -62,7 +57,7 @@ class Loop:
                     self._start(group, entry.id)
             busy = sum(entry.open for entry in self.runtime.state.proposals)
             more = not self.experiments or self._opened() < self.experiments
-            if not more and not busy:
+            if not more and not busy and not self.runtime.state.experiments[self.lab.baseline].open:
                 return
             if more and busy < config.concurrency and self.runtime.state.phase == "running" and self._open_next():
                 continue
@@ -70,9 +65,6 @@ class Loop:
 
     def _opened(self) -> int:
         return sum(entry.origin != "person" for entry in self.runtime.state.proposals)
-
-    def _only_baselines_left(self) -> bool:
-        return not any(entry.open for entry in self.runtime.state.proposals)
 
     def _start(self, group: asyncio.TaskGroup, experiment: str) -> None:
         self._running[experiment] = group.create_task(self._drive(experiment), name=experiment)
@@ -115,7 +107,7 @@ class Loop:
         """Give every configured baseline its experiment; the reference first."""
         config, domain = self.runtime.config.trials, self.lab.domain
         names = list(config.baselines) or domain.baselines()
-        for name in sorted({*names, config.baseline}, key=lambda n: (n != config.baseline, names.index(n))):
+        for name in dict.fromkeys([config.baseline, *names]):
             experiment = baseline_id(name)
             if experiment in self.runtime.state.experiments:
                 continue
@@ -134,15 +126,17 @@ class Loop:
 
     async def _rescore_forever(self) -> None:
         """When the baseline has a new seed, every score moves: say so for each experiment that changed."""
-        seen = len(self.runtime.state.finished_trials(self.lab.baseline))
+        seen = ranked = 0
         while True:
             await self.runtime.changed()
-            count = len(self.runtime.state.finished_trials(self.lab.baseline))
-            if count == seen:
-                continue
-            seen = count
-            self._rescore()
-            self._watch_branches()
+            measured = len(self.runtime.state.finished_trials(self.lab.baseline))
+            if measured != seen:
+                seen = measured
+                self._rescore()
+            now_ranked = sum(entry.outcome == "ranked" for entry in self.runtime.state.proposals)
+            if now_ranked != ranked:
+                ranked = now_ranked
+                self._watch_branches()
 
     def _rescore(self) -> None:
         for entry in list(self.runtime.state.experiments.values()):

@@ -113,8 +113,8 @@ def compare(candidate: Scores, other: Scores, noise: NoiseFloor, config: ScoreCo
     half = _half_width(units, mean, noise)
     return Comparison(
         mean,
-        max(mean - half, -UNKNOWN),
-        min(mean + half, UNKNOWN),
+        mean - half if half < UNKNOWN else -UNKNOWN,
+        mean + half if half < UNKNOWN else UNKNOWN,
         len(units),
         {task: math.fsum(values) / len(values) for task, values in differences.items() if values},
     )

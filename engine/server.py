@@ -143,8 +143,8 @@ class Server:
                 message = protocol.decode_from_client(line)
                 if not isinstance(message, protocol.Hello):
                     client.send(await self._handle(message))
-        except (OSError, ValueError, msgspec.MsgspecError, TimeoutError):
-            pass  # A client that went away or talks nonsense concerns nobody but itself.
+        except (OSError, ValueError, msgspec.MsgspecError, TimeoutError, asyncio.CancelledError):
+            pass  # A client that went away or talks nonsense concerns nobody but itself; nor does the engine's end.
         finally:
             if client is not None:
                 client.close()

@@ -45,6 +45,7 @@ class ApprovalsScreen(Watch):
     """A queue of requests and the card of one of them."""
 
     NAME = "Approvals"
+    SHORT = "Approvals"
     SCROLLS = True
 
     def __init__(self) -> None:

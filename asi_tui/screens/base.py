@@ -45,6 +45,7 @@ class Watch(Screen[None]):
     """A screen that is drawn from the model: `body` gives its rows, `keys` what can be pressed."""
 
     NAME = ""
+    SHORT = ""
     SCROLLS = False
     AUTO_FOCUS = None
 
@@ -171,7 +172,7 @@ class Watch(Screen[None]):
             return spread(row((" " + self._message[0], self._message[1])), stop, width, "bar")
         own = [key for key in self.keys() if key.footer]
         shared = [key for key in self.asi.shared_keys() if key.footer]
-        for screens in (self.asi.screen_names(), ((("1-5", "screens"),))):
+        for screens in (*self.asi.screen_names(), [("1-5", "screens")]):
             hints = [*((key.shown, key.word) for key in own), *screens, *((key.shown, key.word) for key in shared)]
             line = row(*(span for shown, word in hints for span in ((f" {shown}", "bar.strong"), (f" {word}", "bar"))))
             if width_of(line) <= room:

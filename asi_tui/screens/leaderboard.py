@@ -60,7 +60,8 @@ COLUMNS = (
 class LeaderboardScreen(Watch):
     """A table with a cursor; Enter opens an experiment."""
 
-    NAME = "Board"
+    NAME = "Leaderboard"
+    SHORT = "Board"
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ class MissionScreen(Watch):
     """Everything needed to decide whether one has to act."""
 
     NAME = "Mission"
+    SHORT = "Mission"
 
     def body(self, width: int, height: int) -> list[Row]:
         """One column at 80, two on a wide screen."""
@@ -60,9 +61,9 @@ class MissionScreen(Watch):
         rows = [rule("in flight", width, f"{words.plural(proposals, 'proposal')}{beside_them}" if found else "")]
         if not found:
             return [*rows, row((" nothing: " + self._idle_reason(), "dim"))]
-        title_width = max(14, min(48, width - 56))
-        columns = [("", 6, ""), ("", title_width, ""), ("", 8, ""), ("", 10, ""), ("", width - title_width - 40, ""),
-                   ("", 6, "right")]  # fmt: skip
+        title_width = max(20, min(56, (width - 30) * 3 // 5))
+        columns = [("", 6, ""), ("", title_width, ""), ("", 9, ""), ("", width - title_width - 32, ""),
+                   ("", 8, "right")]  # fmt: skip
         shown = found[: height - 1] if len(found) <= height - 1 else found[: height - 2]
         rows += table(columns, [self._flight_cells(one) for one in shown])
         if len(found) > len(shown):
@@ -77,8 +78,7 @@ class MissionScreen(Watch):
         style = "dim" if waits else "warn" if found.step in ("gate", "repair") else "accent"
         return [
             (found.id, "dim"),
-            words.title(found),
-            (found.origin, "dim"),
+            words.origin_mark(found) + words.title(found),
             (word, style),
             (self._doing(found), "dim"),
             (words.age(self.model.now - found.opened), "dim"),

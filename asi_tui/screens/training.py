@@ -18,6 +18,7 @@ class TrainingScreen(Watch):
     """Watches one trial among those that run, or the last ones that ended."""
 
     NAME = "Training"
+    SHORT = "Train"
 
     def __init__(self) -> None:
         super().__init__()

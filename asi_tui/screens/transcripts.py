@@ -19,6 +19,7 @@ class TranscriptsScreen(Watch):
     """One experiment's conversation; follows the newest activity until one looks elsewhere."""
 
     NAME = "Transcripts"
+    SHORT = "Talk"
     SCROLLS = True
 
     def __init__(self) -> None:

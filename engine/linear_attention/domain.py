@@ -63,6 +63,8 @@ class LinearAttention:
         folder = cache / "corpus"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._corpus = corpus.build_corpus(folder)
+        # Sandboxes run under a user id of their own; the sealed half stays with us.
+        Path(self._corpus.train_path).chmod(0o644)
         self._key = cache / "sealed.key"
         tiers.ensure_key(self._key)
         return self._corpus.note

@@ -170,6 +170,7 @@ class Isolation(msgspec.Struct, frozen=True):
             "workdir": str(spec.workdir),
             "gate": gate,
             "shim": not self.bwrap,
+            "launcher": os.getpid(),
             "uid": self.guest(spec.id),
             "limits": limits,
             "landlock": self._file_rules(spec) if self.landlock_abi else None,

@@ -28,6 +28,7 @@ from engine.client.records import SANDBOX_MARK, Record, read_latch
 from engine.client.rundir import RUN_MARK, RunPaths, run_mark
 from engine.supervision import cgroup, registry, usage
 from engine.supervision.isolation import PROJECT, Isolation, SandboxSpec
+from engine.supervision.pipes import Pipe, receive, wait_child
 from engine.supervision.usage import Usage
 
 __all__ = ["Exit", "Isolation", "Latched", "LaunchFailed", "Launcher", "SandboxProcess", "SandboxSpec", "Usage"]
@@ -205,13 +206,13 @@ class Launcher:
             self._hand_over(spec)
         except OSError as error:
             raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
-        with _Pipe() as gate, _Pipe() as status, _Pipe() as block:
+        with Pipe(socket_pair=True) as gate, Pipe() as status, Pipe() as block:
             command = self.isolation.command(spec, self._environment(spec), gate.read, status.write, block.read)
             child = self._spawn(spec, command, (*spec.pass_fds, gate.read, status.write, block.read))
             gate.close(gate.read)
             status.close(status.write)
             block.close(block.read)
-            group = None
+            record = None
             try:
                 init, inode = child.pid, 0
                 if self.isolation.bwrap:
@@ -219,11 +220,14 @@ class Launcher:
                 group = self._join_cgroup(spec, child.pid, init)
                 record = registry.describe(self.run_root, spec.id, spec.kind, child.pid, init, inode, group, self.level)
                 await asyncio.to_thread(registry.register, self.run_root, record)
-                self._check_latch()
                 os.write(block.write, b"go")
+                # From the wrapper's word on, everything outside it is set to die with us; before, it must not go on.
+                if not await asyncio.wait_for(receive(gate.write), STATUS_DEADLINE):
+                    raise EOFError("it ended before its program")
+                self._check_latch()
                 os.write(gate.write, b"go")
             except BaseException as error:
-                await self._abandon(spec, child, group)
+                await self._abandon(spec, child, record)
                 if isinstance(error, (OSError, TimeoutError, EOFError, ValueError)):
                     raise LaunchFailed(f"sandbox {spec.id} did not start: {_tail(spec.log) or error}") from None
                 raise
@@ -307,12 +311,14 @@ class Launcher:
             cgroup.add(group, init)
         return group
 
-    async def _abandon(self, spec: SandboxSpec, child: subprocess.Popen[bytes], group: Path | None) -> None:
+    async def _abandon(self, spec: SandboxSpec, child: subprocess.Popen[bytes], record: Record | None) -> None:
         """Undo a launch that never got permission: only our own code has run in it."""
         child.kill()
         await wait_child(child)
-        if group is not None:
-            cgroup.remove(group)
+        if record is not None:
+            await asyncio.to_thread(_settle, record)
+            if record.cgroup:
+                cgroup.remove(Path(record.cgroup))
         with contextlib.suppress(OSError):
             registry.forget(self.run_root, spec.id)
 
@@ -322,20 +328,6 @@ def _settle(record: Record) -> Row:
     return kill_sandboxes([record], 5.0)[0]
 
 
-async def wait_child(child: subprocess.Popen[bytes]) -> int:
-    """Wait for a child of ours without a thread; returns its code as `Popen.returncode` has it."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(child.pid)
-    ended = asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    return child.wait()
-
-
 async def _read_status(descriptor: int) -> tuple[int, int]:
     """bubblewrap's first status line: the pid of its child and the inode of the child's pid namespace.
 
@@ -343,43 +335,15 @@ async def _read_status(descriptor: int) -> tuple[int, int]:
         EOFError: bubblewrap ended before it said so.
         ValueError: it said something else.
     """
-    loop = asyncio.get_running_loop()
     received = b""
     while b"\n" not in received:
-        readable = asyncio.Event()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(descriptor)
-        chunk = os.read(descriptor, 4096)
+        chunk = await receive(descriptor)
         if not chunk:
             raise EOFError("bubblewrap ended early")
         received += chunk
     content: dict[str, Any] = json.loads(received.split(b"\n", 1)[0])
     init = int(content["child-pid"])
     return init, processes.pid_namespace(init) or int(content["pid-namespace"])
-
-
-class _Pipe:
-    """A pipe whose ends are closed when the block is left, each exactly once."""
-
-    def __init__(self) -> None:
-        self.read, self.write = os.pipe()
-        self._open = {self.read, self.write}
-
-    def close(self, descriptor: int) -> None:
-        """Close one end now."""
-        if descriptor in self._open:
-            self._open.remove(descriptor)
-            os.close(descriptor)
-
-    def __enter__(self) -> _Pipe:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close(self.read)
-        self.close(self.write)
 
 
 def _tail(log: Path | None) -> str:

@@ -1,7 +1,8 @@
 """The last trusted code in a sandbox: takes rights away from its own process, then becomes the untrusted program.
 
 Runs as `python -I -S wrapper.py SPEC` (JSON), inside bubblewrap where there is one. Standard library only, with
-`landlock.py` beside it. It starts the program only after the launcher has said that the sandbox is registered.
+`landlock.py` beside it. It says that it is there, and starts the program only when the launcher, having registered the
+sandbox, allows it.
 
 Exit codes 97 (never allowed to start) and 98 (a protection could not be applied) are its own.
 """
@@ -138,9 +139,8 @@ def watch_tree(main: int) -> NoReturn:
         ending = received is not None and received.si_signo == signal.SIGTERM
 
 
-def become_shim() -> None:
+def become_shim(launcher: int) -> None:
     """Fork: the parent stays as the shim and never returns, the child goes on to become the program."""
-    launcher = os.getppid()
     signal.pthread_sigmask(signal.SIG_BLOCK, SHIM_SIGNALS)
     check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0), "pdeathsig")
@@ -157,8 +157,9 @@ def main() -> NoReturn:
     """Wait for permission, protect, become the program."""
     spec = json.loads(sys.argv[1])
     if spec["shim"]:
-        become_shim()
+        become_shim(spec["launcher"])
     gate = spec["gate"]
+    os.write(gate, b"r")
     permitted = os.read(gate, 2) == b"go"
     os.close(gate)
     if not permitted:

@@ -36,6 +36,11 @@ class Evolver:
 
     name = "evolver"
 
+    def seed_genome(self, baseline: str) -> str:
+        """The genome that describes a baseline, as JSON; empty for one outside the space."""
+        known = SEEDS.get(baseline)
+        return encode(known) if known is not None else ""
+
     async def propose(self, brief: ProposalBrief, say: Say) -> Draft:
         """Draft a child of the brief's parent; raises NothingLeftToTryError when all within reach was tried."""
         lines, draft = await asyncio.to_thread(_propose, brief)

@@ -91,7 +91,9 @@ def jitter(module: nn.Module, seed: int = 5) -> None:
 
 
 def forward(module: nn.Module, x: Tensor, train: bool = False, seed: int = 3, private: bool = True) -> Tensor:
-    """The mixer's output without gradients. Raises GateFailure when it is not a tensor shaped like x.
+    """The mixer's output, detached. Raises GateFailure when it is not a tensor shaped like x.
+
+    Train mode records gradients and eval mode does not, as in training and in use, since a program can tell.
 
     private: run a copy of the mixer on a copy of x, so that nothing the call leaves behind reaches the next one. The
     global random state is set before each call, so that dropout draws the same mask every time.
@@ -100,8 +102,8 @@ def forward(module: nn.Module, x: Tensor, train: bool = False, seed: int = 3, pr
         module, x = copy.deepcopy(module), x.clone()
     module.train(train)
     torch.manual_seed(seed)
-    with torch.no_grad():
-        return checked(module(x), x)
+    with torch.set_grad_enabled(train):
+        return checked(module(x), x).detach()
 
 
 def checked(y: object, x: Tensor) -> Tensor:

@@ -50,9 +50,10 @@ from engine.supervision.sandbox import Launcher
 async def main(root, count):
     atomic_write(RunPaths(root).lock, lock_content())
     launcher = Launcher(root, Isolation.detect())
+    argv = (sys.executable, "-I", "-S", "-c", Path("tree.py").read_text())
     for index in range(count):
-        await launcher.start(SandboxSpec(id=f"t{index}", argv=(sys.executable, "-I", "-S", "-c", Path("tree.py").read_text()),
-                                         workdir=root / "trials" / f"t{index}", cpu_seconds=600))
+        spec = SandboxSpec(id=f"t{index}", argv=argv, workdir=root / "trials" / f"t{index}", cpu_seconds=600)
+        await launcher.start(spec)
     (root / "up").touch()
     time.sleep(120)  # its event loop is blocked from here on
 asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

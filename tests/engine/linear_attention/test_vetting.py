@@ -40,6 +40,7 @@ CAUGHT = {
     "imports_os": ("static", r"line 3: imports os"),
     "leak_after_steps": ("causal", r"after training steps"),
     "leak_argmax": ("causal", r"eval mode, at initialisation"),
+    "leak_gradients_only": ("causal", r"train mode, at initialisation"),
     "leak_long_only": ("causal", r"T=129, .*shorter sequences do not show it"),
     "leak_normalised": ("causal", r"eval mode"),
     "leak_plain": ("causal", r"from t=1 on changed the output at t=0 by 0\.\d+ \(T=2, eval mode, at initialisation"),

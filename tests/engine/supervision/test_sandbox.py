@@ -47,7 +47,8 @@ async def test_it_has_no_network_but_unix_sockets(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = f"""
 import socket
-socket.socketpair()[0].send(b"x")
+pair = socket.socketpair()
+pair[0].send(b"x")
 socket.socket(socket.AF_UNIX)
 for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, 40):
     try:
@@ -119,7 +120,8 @@ print(count, flush=True)
          {"disk_mb": 20}, "disk"),
         ("import os, time\nfds = []\nfor _ in range(40):\n f = os.memfd_create('x'); os.write(f, bytes(4 << 20))"
          "\n fds.append(f); time.sleep(.1)", {"disk_mb": 20}, "nameless"),
-        ("import mmap, time\nm = mmap.mmap(-1, 300 << 20)\nm.write(bytes(300 << 20))\ntime.sleep(30)",
+        ("import mmap, time\nm = mmap.mmap(-1, 300 << 20)\n[m.write(bytes(1 << 20)) for _ in range(300)]"
+         "\ntime.sleep(30)",
          {"memory_mb": 200}, "memory"),
         ("import os\nos.fork(); os.fork()\nwhile True: pass", {"cpu_seconds": 2}, "CPU"),
     ],
@@ -295,7 +297,7 @@ async def test_a_sandbox_dies_with_the_engine(launcher: Launcher) -> None:
             await asyncio.sleep(0.02)
     (record,), _ = read_records(root)
     os.kill(child, 9)
-    os.waitpid(child, 0)
+    await asyncio.to_thread(os.waitpid, child, 0)
     async with asyncio.timeout(20):
         while processes.is_alive(record.init_pid, record.init_start):
             await asyncio.sleep(0.01)
