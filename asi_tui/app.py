@@ -37,6 +37,8 @@ from asi_tui.screens.transcripts import TranscriptsScreen
 from asi_tui.stop import STOP_KEYS, EmergencyStop
 from engine.client.connection import Connection, NotConnected
 from engine.client.protocol import Answer
+from engine.client.rundir import RunPaths
+from store.config import ConfigError, RunConfig, load
 
 FLUSH_SECONDS = 0.2
 AGES_SECONDS = 1.0
@@ -97,6 +99,7 @@ class AsiApp(App[None]):
         self.connection = connection
         self.who = _login()
         self.model = Model(root.name)
+        self.config = _configuration(root)
         self.emergency = emergency or EmergencyStop(root, f"person:{self.who}")
         self.library = Library(connection.query, self._start_worker, self._changed)
         self.palette = PLAIN if self.no_color else COLOURS
@@ -229,6 +232,14 @@ class AsiApp(App[None]):
     def action_emergency(self) -> None:
         """The stop key, where it was not taken on the input thread."""
         self.emergency.press()
+
+
+def _configuration(root: Path) -> RunConfig:
+    """The run's caps and targets; a file that cannot be read is the engine's business and changes nothing here."""
+    try:
+        return load(RunPaths(root).config)
+    except (ConfigError, OSError):
+        return RunConfig()
 
 
 def _login() -> str:

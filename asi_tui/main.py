@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--experiments", type=_count, metavar="N", help="end the run after N proposals in all")
     start.add_argument("--config", metavar="FILE", help="a run.toml for a new run")
     add("attach", "attach the app to a running engine")
-    add("watch", "follow a run in plain lines").add_argument("--plain", action="store_true", help="the only form there is")
+    add("watch", "follow a run in plain lines").add_argument("--plain", action="store_true", help="as it always is")
     add("ps", "list runs, engines and sandboxes", run=False)
     add("status", "say how a run stands").add_argument("--json", action="store_true")
     for name, about in (
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         look.add_argument("experiment", metavar="EXPERIMENT")
         look.add_argument("run", nargs="?", metavar="RUN")
     audit = add("audit", "print every event in human words")
-    audit.add_argument("--verify", action="store_true", help="check chain, blobs and approvals; names the first bad record")
+    audit.add_argument("--verify", action="store_true", help="check chain, blobs, approvals; name the first bad record")
     add("rebuild", "make the database anew from the journal")
     add("doctor", "say what this machine offers: isolation, drill, versions", run=False).add_argument(
         "--json", action="store_true"
@@ -87,16 +87,16 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
     if command in ("run", "attach", "watch", "ps", "vet", "doctor"):
         from asi_tui.commands import start
 
-        return getattr(start, command)  # type: ignore[no-any-return]
+        return getattr(start, command)
     if command in ("status", "leaderboard", "show", "transcript", "approvals", "audit", "rebuild"):
         from asi_tui.commands import look
 
-        return getattr(look, command)  # type: ignore[no-any-return]
+        return getattr(look, command)
     from asi_tui.commands import control
 
     table = {"approve": "decide", "reject": "decide", "defer": "decide"}
     table |= dict.fromkeys(("pause", "resume", "freeze", "park"), "simple")
-    return getattr(control, table.get(command, command))  # type: ignore[no-any-return]
+    return getattr(control, table.get(command, command))
 
 
 def main(arguments: list[str] | None = None) -> int:

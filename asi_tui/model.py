@@ -20,8 +20,6 @@ TICKER = 200
 TEXT_PIECES = 400
 CURVES = 64
 POINTS = 20_000
-NOISE_SEEDS = 5
-"""Seeds of the reference baseline after which the noise floor counts as known."""
 
 
 class Happening(NamedTuple):
@@ -169,7 +167,7 @@ class Model:
         return next((found for found in self.state.ranking() if found.origin != "baseline"), None)
 
     def noise_seeds(self) -> int:
-        """Seeds of the reference baseline that have a score: the noise floor is known from five on."""
+        """Seeds of the reference baseline that have a score."""
         told = (found.scored.noise_seeds for found in self.state.experiments.values() if found.scored)
         counted = (
             len({trial.seed for trial in self.state.finished_trials(found.id)}) for found in self.state.baselines
@@ -205,7 +203,7 @@ _TELLERS: dict[type, Callable[[Any], tuple[str, str]]] = {
     ev.EngineStopped: lambda e: (f"engine stopped: {e.reason}", "dim"),
     ev.RunArmed: lambda e: (
         f"armed: {e.processes} processes killed in {e.killed_ms:.0f} ms, "
-        f"{e.attacks_stopped} of {e.attacks_tried} attacks stopped",
+        f"{e.attacks_stopped}/{e.attacks_tried} attacks stopped",
         "good",
     ),
     ev.ArmingFailed: lambda e: (f"arming failed: {e.reason}", "bad"),

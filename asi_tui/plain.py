@@ -88,7 +88,8 @@ async def _follow(root: Path, until_end: bool) -> int:
     try:
         async for message in Connection(root).messages():
             if isinstance(message, Connected):
-                follower.line(time.time(), f"attached to the engine of {root.name} (pid {message.pid}); Ctrl+C detaches")
+                text = f"attached to the engine of {root.name} (pid {message.pid}); Ctrl+C detaches"
+                follower.line(time.time(), text)
             elif isinstance(message, Lost):
                 if follower.code is not None:
                     return follower.code

@@ -39,7 +39,7 @@ def _draw(grid: dict[tuple[int, int], tuple[int, int]], dots: list[tuple[int, in
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
         for step in range(steps):
             drawn += 1
-            if drawn % (1, 3, 6)[colour] == 0:
+            if drawn % (1, 2, 4)[colour] == 0:
                 _dot(grid, x0 + (x1 - x0) * step // steps, y0 + (y1 - y0) * step // steps, colour)
     _dot(grid, *dots[-1], colour)
 

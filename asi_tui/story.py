@@ -41,7 +41,8 @@ def tell_story(state: RunState, entry: Experiment) -> list[str]:
     for name in entry.trials:
         trial = state.trials[name]
         numbers = ", ".join(f"{task.task} {task.score:.4f}" for task in trial.tasks)
-        say("trial", f"{trial.id} seed {trial.seed} {trial.status} {numbers or trial.reason} {span(trial.cpu_seconds)} CPU")
+        cost = f"{span(trial.cpu_seconds)} CPU"
+        say("trial", f"{trial.id} seed {trial.seed} {trial.status} {numbers or trial.reason} {cost}")
     scored = entry.scored
     if scored is not None:
         say("score", f"{score(scored.score, scored.low, scored.high)} noise units, {scored.seeds} seeds")

@@ -103,6 +103,11 @@ def score(value: float, low: float | None, high: float | None) -> str:
     return f"{signed(value)} {margin(low, high)}"
 
 
+def score_cell(value: float, low: float | None, high: float | None) -> str:
+    """A score with its uncertainty in 12 cells, so that the points of a column stand below each other."""
+    return f"{signed(value):>6} {margin(low, high):<5}"
+
+
 def scored(found: ExperimentScored) -> str:
     """The score of an experiment with its uncertainty."""
     return score(found.score, found.low, found.high)

@@ -16,8 +16,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 from engine import cache
 from engine.agents.evolver.agent import Evolver
@@ -108,13 +109,13 @@ class Engine:
             code, reason = 1, f"not armed: {error}"
             print(f"asi: {reason}", file=sys.stderr)
         except JournalError as error:
-            print(f"asi: {error}; nothing was lost that was acknowledged, free some space and start again", file=sys.stderr)
+            print(f"asi: {error}; what was acknowledged is safe: free some space, then start again", file=sys.stderr)
             code, reason = 1, str(error)
         await self._leave(reason, finished, server)
         return code
 
-    def _spawn(self, work: object) -> None:
-        self._tasks.append(asyncio.ensure_future(work))  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
 
     async def _open_run(self) -> None:
         """Record the start, and close what a dead engine left open."""
@@ -230,7 +231,7 @@ async def rearm(root: Path, config: RunConfig, reason: str) -> int:
         return 1
     finally:
         await runtime.close()
-    print(f"re-armed: {armed.processes} processes of the drill killed in {armed.killed_ms:.0f} ms, sandbox {armed.level}")
+    print(f"re-armed: the drill's {armed.processes} processes died in {armed.killed_ms:.0f} ms, sandbox {armed.level}")
     return 0
 
 

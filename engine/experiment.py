@@ -152,7 +152,8 @@ class Machine:
     async def call(self, role: str, prompt: str) -> str:
         """Record that an agent begins to work; returns the call's id."""
         name = f"{self.id}-{role}-{secrets.token_hex(3)}"
-        await self.runtime.commit(ev.AgentCalled(name, self.id, role, self.lab.agent.name, await self.runtime.put(prompt)))
+        sha = await self.runtime.put(prompt)
+        await self.runtime.commit(ev.AgentCalled(name, self.id, role, self.lab.agent.name, sha))
         return name
 
     async def reply(self, call: str, role: str, text: str, started: float) -> None:
@@ -217,7 +218,8 @@ class Machine:
             quadratic = baseline and not self.counts_as_linear()
             spec = self.lab.domain.vet_spec(self.lab.tier, quadratic)
             try:
-                report = await self.lab.runner.vet(f"vet-{self.id}-{entry.repairs}-{secrets.token_hex(2)}", source, spec)
+                name = f"vet-{self.id}-{entry.repairs}-{secrets.token_hex(2)}"
+                report = await self.lab.runner.vet(name, source, spec)
             except VettingFailed as error:
                 report = VetReport(passed=False, gates=[GateResult("load", False, str(error)[:1_000])])
         await self.runtime.commit(
@@ -252,7 +254,8 @@ class Machine:
         self.doing("repairing")
         failed, _, evidence = entry.failure.partition(": ")
         source = await self.runtime.text(entry.program)
-        brief = RepairBrief(self.id, entry.seed + entry.repairs, source, entry.genome, failed, evidence, entry.repairs + 1)
+        attempt = entry.repairs + 1
+        brief = RepairBrief(self.id, entry.seed + attempt, source, entry.genome, failed, evidence, attempt)
         call = await self.call("engineer", msgspec.json.encode(brief).decode())
         started = time.monotonic()
         fix: Fix = await self.lab.agent.repair(brief, self.say("engineer"))
@@ -389,10 +392,11 @@ class Machine:
         baseline = entry.origin == "baseline"
         key = cache.key(entry.program, tier, seed, self.lab.data_hash)
         if baseline and (known := await asyncio.to_thread(cache.load, key)):
-            self.runtime.emit(msgspec.structs.replace(known, experiment=self.id, trial=f"{self.id}-s{seed}", cached=True))
+            trial = f"{self.id}-s{seed}"
+            self.runtime.emit(msgspec.structs.replace(known, experiment=self.id, trial=trial, cached=True))
             return
         self.doing(f"waits for a slot to train seed {seed}")
-        async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline and seed == 0):
+        async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline):
             if self.runtime.state.phase != "running":
                 return
             self.doing(f"training seed {seed}")

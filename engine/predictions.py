@@ -42,11 +42,8 @@ def check_predictions(state: RunState, entry: Experiment) -> list[PredictionOutc
         if measured is None:
             outcomes.append(PredictionOutcome(prediction.task, "undecided", 0.0, "no seed shared with the parent"))
             continue
-        outcomes.append(
-            PredictionOutcome(
-                prediction.task, _verdict(prediction, measured, error), round(measured, 5), f"noise of about {error:.3g}"
-            )
-        )
+        verdict, note = _verdict(prediction, measured, error), f"noise of about {error:.3g}"
+        outcomes.append(PredictionOutcome(prediction.task, verdict, round(measured, 5), note))
     return outcomes
 
 

@@ -68,7 +68,7 @@ class Runtime:
 
     def emit(self, event: ev.Event, actor: str = "engine") -> ev.Record:
         """Record an event. Raises `JournalFailed` when the journal can no longer be written."""
-        record = self.journal.append(event, actor)  # type: ignore[arg-type]
+        record = self.journal.append(event, actor)
         self.state = fold(self.state, record)
         self._pending.append(record)
         self._changed.set()

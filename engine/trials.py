@@ -298,8 +298,8 @@ class TrialRunner:
         watch = Watch(spec.max_cpu_seconds, self._domain.lowest_honest_loss)
         running = 0.0
         last = time.monotonic()
-        changes = awatch(curve.folder, step=50, debounce=200, rust_timeout=int(TICK_SECONDS * 1000), yield_on_timeout=True)
-        async for _ in changes:
+        tick = int(TICK_SECONDS * 1000)
+        async for _ in awatch(curve.folder, step=50, debounce=200, rust_timeout=tick, yield_on_timeout=True):
             now = time.monotonic()
             if not self.frozen:
                 running += now - last

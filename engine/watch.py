@@ -71,5 +71,6 @@ class Watch:
             busy = cpu_seconds - self._cpu_at_step
             if busy < SILENCE_SECONDS / 20:
                 return Anomaly("silent", f"no point and no work for {now - self._last_point:.0f} s")
-            return Anomaly("stalled", f"no point for {now - self._last_point:.0f} s while burning {busy:.0f} CPU-seconds")
+            silence = now - self._last_point
+            return Anomaly("stalled", f"no point for {silence:.0f} s while burning {busy:.0f} CPU-seconds")
         return None

@@ -156,7 +156,7 @@ def describe(record: ev.Record) -> str:
     return clean(_WORDS[type(record.data)](record.data), 2 * MAX_TEXT)
 
 
-BLOB_FIELDS = ("config", "prompt", "reply", "program", "genome", "report", "old", "new", "result")
+BLOB_FIELDS = ("config", "prompt", "reply", "program", "report", "old", "new", "result")
 """Fields of events that name a blob, or are empty."""
 
 

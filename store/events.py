@@ -197,7 +197,7 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class ProposalDrafted(Event, frozen=True, tag="proposal.drafted"):
-    """A proposal exists; `program` and `genome` are blobs (`genome` only where the evolver wrote it)."""
+    """A proposal exists; `program` is a blob; `genome` the evolver's own short JSON, empty elsewhere."""
 
     experiment: str
     title: str

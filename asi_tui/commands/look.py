@@ -124,7 +124,8 @@ def _line(rank: int, entry: Experiment) -> str:
     bounds = f"[{scored.low:+.2f}, {scored.high:+.2f}]" if known else "unknown"
     parent = f"{scored.against_parent:+9.2f}" if scored.against_parent is not None else f"{'-':>9}"
     mark = "*" if (scored.against_parent_low or 0.0) > 0 else " "
-    return f"{rank:>3} {entry.id:<22} {scored.score:+7.2f}  {bounds:<17} {scored.seeds:>5} {parent}{mark} {clean(entry.title, 60)}"
+    numbers = f"{scored.score:+7.2f}  {bounds:<17} {scored.seeds:>5} {parent}{mark}"
+    return f"{rank:>3} {entry.id:<22} {numbers} {clean(entry.title, 60)}"
 
 
 def _row(rank: int, entry: Experiment, state: RunState) -> Row:
@@ -167,7 +168,8 @@ def transcript(options: argparse.Namespace) -> int:
     if not calls:
         raise CommandError(f"no agent has worked on {options.experiment!r} in {root.name}", USAGE)
     for call in calls:
-        print(f"--- {call.role} ({call.agent})  {time.strftime('%T', time.localtime(call.started))}  {call.seconds:.1f} s")
+        moment = time.strftime("%T", time.localtime(call.started))
+        print(f"--- {call.role} ({call.agent})  {moment}  {call.seconds:.1f} s")
         try:
             print(*(clean_lines(blobs.text(call.reply)) if call.reply else ["(no reply yet)"]), sep="\n")
         except BlobError as error:
@@ -188,7 +190,7 @@ def approvals(options: argparse.Namespace) -> int:
         entry = state.experiments[request.experiment]
         left = span(max(0.0, request.expires - time.time()))
         print(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  program {request.program[:12]}  tier {request.tier}")
-        print(f"      rule: {request.rule}; expires to a refusal in {left}; about {entry.predicted_cpu_seconds:.0f} CPU-s")
+        print(f"      rule: {request.rule}; becomes a refusal in {left}; about {entry.predicted_cpu_seconds:.0f} CPU-s")
         for finding in entry.findings:
             line = f" (line {finding.line})" if finding.line else ""
             print(f"      {finding.severity}: {finding.kind}: {clean(finding.message)}{line}")
@@ -202,8 +204,13 @@ def audit(options: argparse.Namespace) -> int:
     root = find_run(options.run)
     if options.verify:
         report = verify_run(root)
-        for line in report.lines():
-            print(line)
+        for problem in sorted(report.problems):
+            print(problem)
+        print(
+            f"{report.records} records, {report.blobs} blobs, {report.launches} launches checked: "
+            + (f"{len(report.problems)} problems; the first bad record: {report.first}" if report.first else "all good")
+        )
+        print(f"head {report.head}")
         return DONE if report.ok else FAILED
     try:
         for record in read(RunPaths(root).journal):
@@ -228,7 +235,7 @@ def rebuild(options: argparse.Namespace) -> int:
     except (ProjectionError, JournalCorrupt, OSError) as error:
         raise CommandError(str(error)) from error
     print(
-        f"rebuilt from {report.seq} records in {report.seconds:.2f} s: {report.experiments} experiments, "
+        f"rebuilt from {report.records} records in {report.seconds:.2f} s: {report.experiments} experiments, "
         f"{report.trials} trials, {report.points} points"
     )
     return DONE

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     latch = read_latch(root)
     if latch is not None:
         raise CommandError(
-            f"{root.name} was killed by {latch.actor} ({latch.reason}); lift it with: asi rearm {root.name} --reason '…'",
+            f"{root.name} was killed by {latch.actor} ({latch.reason}); "
+            f"lift it with: asi rearm {root.name} --reason '…'",
             KILLED,
         )
     pid = engine_pid(root)
@@ -95,7 +96,8 @@ def _run_directory(options: argparse.Namespace) -> Path:
     try:
         if paths.config.exists():
             if options.config is not None:
-                raise CommandError(f"{root.name} has its configuration already ({paths.config}); start a new run", REFUSED)
+                known = f"{root.name} has its configuration already ({paths.config})"
+                raise CommandError(f"{known}; start a new run", REFUSED)
             load(paths.config)
             return root
         config = load(Path(options.config)) if options.config else RunConfig()
@@ -110,7 +112,8 @@ def _run_directory(options: argparse.Namespace) -> Path:
     except ConfigError as error:
         raise CommandError(str(error), USAGE) from error
     except (msgspec_error(), ValueError) as error:
-        raise CommandError(f"{root.name!r} cannot be a run's name: letters, digits, _ . - only ({error})", USAGE) from error
+        allowed = "letters, digits, _ . - only"
+        raise CommandError(f"{root.name!r} cannot be a run's name: {allowed} ({error})", USAGE) from error
     except OSError as error:
         raise CommandError(f"{root}: {error.strerror}; choose another place with XDG_DATA_HOME or a path") from error
 

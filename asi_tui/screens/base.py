@@ -125,15 +125,17 @@ class Watch(Screen[None]):
         model, state = self.model, self.model.state
         phase = words.phase_word(state.phase, model.connected, model.known)
         tone = {"RUNNING": "bar.good", "KILLED": "bar.bad"}.get(phase, "bar.warn")
-        name = fit(model.name, min(len(model.name), 16 if width < 100 else 40))
+        wide = width >= 100
+        name = fit(model.name, min(len(model.name), 40 if wide else 12))
         parts: list[list[Span]] = [[(f" {name} ", "bar.strong"), (phase, tone)]]
-        parts.append([_sandbox(model)])
+        parts.append([_sandbox(model, wide)])
         pending = len(state.pending)
-        parts.append(
-            [(f"{pending} to approve!" if pending else "0 approvals", "bar.warn" if pending else "bar.dim")]
-        )
+        parts.append([(f"{pending} to approve!" if pending else "0 to approve", "bar.warn" if pending else "bar.dim")])
         done = sum(not found.open for found in state.proposals)
-        parts.append([(f"{done} done {len(state.proposals) - done} open", "bar")])
+        target = self.asi.config.loop.experiments or self.asi.config.budget.experiments
+        total = target or len(state.proposals)
+        count = f"{done} of {total} done, {len(state.proposals) - done} open" if wide else f"{done}/{total} done"
+        parts.append([(count, "bar")])
         best = model.best()
         if best is not None and best.scored is not None:
             parts.append([("best ", "bar.dim"), (words.scored(best.scored), "bar.strong")])
@@ -285,12 +287,14 @@ class Watch(Screen[None]):
             self.typed = (self.typed + event.character)[:500]
 
 
-def _sandbox(model: Model) -> Span:
+def _sandbox(model: Model, wide: bool) -> Span:
     armed = model.state.armed
     if armed is None:
         return ("not armed", "bar.dim")
     word = words.LEVELS.get(armed.level, armed.level)
-    return (f"{armed.level} {word}", "bar.bad" if armed.level == "L0" else "bar")
+    if armed.level in ("L0", "L1"):
+        return (f"{armed.level} {word}", "bar.bad")
+    return (f"{armed.level} {word}" if wide else armed.level, "bar")
 
 
 def table(columns: Sequence[tuple[str, int, str]], cells: Sequence[Sequence[Span | str]], indent: int = 1) -> list[Row]:

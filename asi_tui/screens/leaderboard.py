@@ -28,7 +28,7 @@ def _against_parent(one: BoardRow) -> Span:
     if one.against_parent is None:
         return ("", "")
     word = words.verdict(one.against_parent_low, one.against_parent_high)
-    text = words.score(one.against_parent, one.against_parent_low, one.against_parent_high)
+    text = words.score_cell(one.against_parent, one.against_parent_low, one.against_parent_high)
     return (text, {"better": "good", "worse": "bad"}.get(word, ""))
 
 
@@ -40,9 +40,9 @@ def _verdict(one: BoardRow) -> Span:
 COLUMNS = (
     Column("#", 3, "right", lambda r: r.rank, lambda r: (str(r.rank or ""), "dim"), 0),
     Column("id", 6, "", lambda r: r.experiment, lambda r: (r.experiment, "dim"), 0),
-    Column("score", 14, "right", lambda r: -r.score, lambda r: (words.score(r.score, r.low, r.high), "strong"), 0),
+    Column("score", 12, "", lambda r: -r.score, lambda r: (words.score_cell(r.score, r.low, r.high), "strong"), 0),
     Column("verdict", 7, "", lambda r: -(r.low if r.low is not None else -1e9), _verdict, 2),
-    Column("vs parent", 13, "right", lambda r: -(r.against_parent if r.against_parent is not None else -1e9),
+    Column("vs parent", 12, "", lambda r: -(r.against_parent if r.against_parent is not None else -1e9),
            _against_parent, 4),
     Column("seeds", 5, "right", lambda r: -(r.seeds or 0), lambda r: (str(r.seeds or ""), ""), 1),
     Column("params", 7, "right", lambda r: -(r.parameters or 0), lambda r: (words.count(r.parameters or 0), ""), 3),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, fit, paragraph, row, rule, spread
-from asi_tui.model import NOISE_SEEDS, Model
+from asi_tui.model import Model
 from asi_tui.screens.base import Watch, table
+from store.events import ExperimentScored
 from store.state import Experiment, Trial
 
 WIDE = 130
@@ -26,7 +27,8 @@ class MissionScreen(Watch):
             left_width = width * 3 // 5
             right_width = width - left_width - 3
             left = [*self._flight(left_width, room // 2), BLANK]
-            left += self._results(left_width, room - len(left))
+            left += [*self._results(left_width, min(room - len(left), max(8, room // 4))), BLANK]
+            left += self._best(left_width, room - len(left))
             right = [*self._needs(right_width, 6), BLANK, *self._machine(right_width), BLANK]
             right += self._log(right_width, room - len(right))
             return [*head, *beside(left, left_width, right)]
@@ -105,11 +107,19 @@ class MissionScreen(Watch):
         rows = [rule("newest results", width, "score: gain over the baseline in units of its seed noise")]
         if not results:
             return [*rows, row((" none yet: a result needs a vetted program, a trial and a baseline", "dim"))]
-        axis = max(14, min(40, width - 66)) if width >= 90 else 0
-        title_width = width - 46 - (axis + 2 if axis else 0)
-        columns = [("", 6, ""), ("", 14, "right"), ("", 6, ""), *([("", axis, "")] if axis else []),
-                   ("", title_width, ""), ("", 10, "right")]  # fmt: skip
-        shown = results[: max(1, height - 1)]
+        return [*rows, *self._scored_rows(results[: max(1, height - 1)], width)]
+
+    def _best(self, width: int, height: int) -> list[Row]:
+        ranking = self.model.state.ranking()
+        if height < 3 or not ranking:
+            return []
+        return [rule("best so far", width, "press 5"), *self._scored_rows(ranking[: min(10, height - 1)], width)]
+
+    def _scored_rows(self, shown: list[Experiment], width: int) -> list[Row]:
+        axis = max(14, min(40, width - 86)) if width >= 100 else 0
+        title_width = width - 42 - (axis + 2 if axis else 0)
+        columns = [("", 6, ""), ("", 12, ""), ("", 6, ""), *([("", axis, "")] if axis else []),
+                   ("", title_width, ""), ("", 8, "right")]  # fmt: skip
         extent = max((abs(one.scored.score) for one in shown if one.scored), default=1.0) * 1.5 or 1.0
         cells: list[list[Span | str]] = []
         for found in shown:
@@ -118,12 +128,12 @@ class MissionScreen(Watch):
             word = words.verdict(event.low, event.high)
             tone = {"better": "good", "worse": "bad"}.get(word, "dim")
             mark = "★ " if found is self.model.best() else ""
-            line: list[Span | str] = [(found.id, "dim"), (words.scored(event), "strong"), (word, tone)]
+            line: list[Span | str] = [(found.id, "dim"), (_score_cell(event), "strong"), (word, tone)]
             if axis:
                 line.append((interval(event.score, event.low, event.high, extent, axis), tone))
-            line += [mark + words.title(found), (words.plural(event.seeds, "seed"), "dim")]
+            line += [mark + words.origin_mark(found) + words.title(found), (words.plural(event.seeds, "seed"), "dim")]
             cells.append(line)
-        return [*rows, *table(columns, cells)]
+        return table(columns, cells)
 
     # --- what needs a person, machine, log -------------------------------------------------------------------------
 
@@ -136,7 +146,7 @@ class MissionScreen(Watch):
         room = height if len(pending) <= height else height - 1
         for request in pending[:room]:
             text = f" ! {request.id}  {words.name_of(model.state, request.experiment)}  ({request.rule})"
-            waits = f"waits {words.age(model.now - request.asked)} "
+            waits = f"  waits {words.age(model.now - request.asked)} "
             rows.append(spread(row((text, "warn")), row((waits, "dim")), width))
         if len(pending) > room:
             rows.append(row((f"   and {len(pending) - room} more", "dim")))
@@ -144,8 +154,8 @@ class MissionScreen(Watch):
 
     def _machine(self, width: int) -> list[Row]:
         model, state, load = self.model, self.model.state, self.model.load
-        seeds = model.noise_seeds()
-        noise = "noise floor known" if seeds >= NOISE_SEEDS else f"noise floor {seeds} of {NOISE_SEEDS} seeds"
+        seeds, wanted = model.noise_seeds(), self.asi.config.trials.noise_seeds
+        noise = f"noise floor known, {seeds} seeds" if seeds >= wanted else f"noise floor {seeds} of {wanted} seeds"
         rows = [rule("machine", width, noise)]
         if load is None:
             rows.append(row((" no load figures yet", "dim")))
@@ -159,8 +169,9 @@ class MissionScreen(Watch):
             rows += [device_row(device.name, device.utilisation, device.memory_used, device.memory_total,
                                 device.temperature, device.power, width) for device in load.devices]  # fmt: skip
         worked = state.working_seconds + (max(0.0, model.now - state.working_since) if state.working_since else 0.0)
-        parts: list[Span] = [(" worked ", "dim"), (words.age(worked), ""), ("   cpu spent ", "dim")]
-        parts.append((words.age(state.cpu_seconds), ""))
+        budget = self.asi.config.budget
+        parts: list[Span] = [(" worked ", "dim"), (_spent(worked, budget.wall_hours), "")]
+        parts += [("   cpu spent ", "dim"), (_spent(state.cpu_seconds, budget.cpu_hours), "")]
         if state.tokens_used or state.money:
             parts += [("   tokens ", "dim"), (words.count(state.tokens_used), "")]
             parts += [("   money ", "dim"), (f"{state.money:.2f} USD", "")] if state.money else []
@@ -191,6 +202,11 @@ def progress(model: Model, trial: Trial) -> str:
     return f"seed {trial.seed}, {latest.done:.0%}{left}"
 
 
+def _spent(seconds: float, cap_hours: float) -> str:
+    """An amount of time, and the cap on it where there is one."""
+    return words.age(seconds) + (f" of {words.span(cap_hours * 3600)}" if cap_hours else "")
+
+
 def device_row(
     name: str, utilisation: float, used: float, total: float, temperature: float, power: float, width: int
 ) -> Row:
@@ -198,6 +214,10 @@ def device_row(
     return clip(row((" gpu ", "dim"), (bar(utilisation, 8), "accent"), f" {utilisation:4.0%}", ("   memory ", "dim"),
                     f"{used / 2**30:.1f} of {words.size(total)}", (f"   {temperature:.0f} °C {power:.0f} W  ", "dim"),
                     (name, "dim")), width)  # fmt: skip
+
+
+def _score_cell(event: ExperimentScored) -> str:
+    return words.score_cell(event.score, event.low, event.high)
 
 
 def interval(value: float, low: float, high: float, extent: float, width: int) -> str:

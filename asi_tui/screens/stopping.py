@@ -72,7 +72,9 @@ class StopScreen(Watch):
         if stop.phase == "held":
             rows += [
                 row(("   HELD: everything stays frozen until you decide.", "strong")),
-                row(f"   Ctrl+\\ kills now. It was an accident: `asi rearm {stop.root.name} --reason …`"),
+                row(("   Ctrl+\\ ", "strong"), " kill now"),
+                row("   It was an accident: leave with q, then in the shell"),
+                row((f"   asi rearm {stop.root.name} --reason …", "strong")),
             ]
         elif stop.phase == "killing":
             rows.append(row(("   KILLING …", "bad")))
@@ -85,7 +87,7 @@ class StopScreen(Watch):
                 row(("   Ctrl+\\ ", "strong"), " kill now (the same key again)"),
                 row(("   h      ", "strong"), " hold: stay frozen, no kill until you say so"),
                 BLANK,
-                row("   Do nothing and everything is killed. Closing this window does not take it back."),
+                row("   Do nothing and everything is killed, even if you close this window."),
             ]
         return rows
 
@@ -116,8 +118,9 @@ class StopScreen(Watch):
             row((f"   looked again {min(stop.proofs, PROOF_SECONDS)} times, last {ago} ago", "dim")),
             BLANK,
             rule("next", width),
-            row(f"   `asi rearm {stop.root.name} --reason …` lifts the latch, then `asi run {stop.root.name}` goes on"),
-            row(f"   `asi audit {stop.root.name}` shows what ran; the run directory is untouched"),
+            row(("   asi rearm … --reason …  ", "strong"), "lifts the latch"),
+            row(("   asi run …               ", "strong"), "goes on where it was"),
+            row(("   asi audit …             ", "strong"), "shows what ran; nothing recorded was lost"),
         ]
         return rows
 

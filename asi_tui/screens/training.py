@@ -55,9 +55,8 @@ class TrainingScreen(Watch):
     def _trial_rows(self, trials: list[Trial], width: int, count: int) -> list[Row]:
         index = next((i for i, trial in enumerate(trials) if trial.id == self.chosen), 0)
         first = max(0, min(index - count + 1, len(trials) - count))
-        title_width = max(12, width - 66)
-        columns = [("", 1, ""), ("experiment", 10, ""), ("title", title_width, ""), ("seed", 4, "right"),
-                   ("done", 13, ""), ("speed", 11, "right"), ("left", 10, "right")]  # fmt: skip
+        columns = [("  id", 8, ""), ("title", max(12, width - 54), ""), ("seed", 4, "right"), ("done", 13, ""),
+                   ("steps/s", 7, "right"), ("left", 10, "right")]  # fmt: skip
         cells = [self._trial_cells(trial) for trial in trials[first : first + count]]
         return [clip(line, width) for line in table(columns, cells, 0)]
 
@@ -69,16 +68,15 @@ class TrainingScreen(Watch):
         if trial.status == "running":
             share = latest.done if latest else 0.0
             done: Span = (f"{bar(share, 8)} {share:4.0%}", "accent")
-            speed = f"{latest.steps_per_second:.1f} steps/s" if latest and latest.steps_per_second else ""
+            speed = f"{latest.steps_per_second:.1f}" if latest and latest.steps_per_second else ""
             left = words.age(latest.seconds_left) if latest and latest.seconds_left else ""
         else:
             tone = {"finished": "good", "failed": "bad"}.get(trial.status, "warn")
             done = ("cached" if trial.cached else "CHEAT" if trial.cheat else trial.status, tone)
-            speed = f"{words.count(trial.tokens / trial.wall_seconds)} tok/s" if trial.wall_seconds else ""
+            speed = ""
             left = f"{words.age(self.model.now - trial.ended)} ago"
-        mark: Span = ("▸" if chosen else " ", "strong")
-        return [mark, (found.id, "dim"), (words.title(found), "strong" if chosen else ""), str(trial.seed), done,
-                (speed, ""), (left, "dim")]  # fmt: skip
+        mark: Span = (("▸ " if chosen else "  ") + found.id, "strong" if chosen else "dim")
+        return [mark, (words.title(found), "strong" if chosen else ""), str(trial.seed), done, speed, (left, "dim")]
 
     # --- curves ----------------------------------------------------------------------------------------------------
 

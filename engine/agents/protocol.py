@@ -109,7 +109,7 @@ class Analysis(msgspec.Struct, frozen=True):
 
 
 class Agent(Protocol):
-    """Researcher, Engineer and Analyst in one; each call may take long and runs off the event loop where it computes."""
+    """Researcher, Engineer and Analyst in one; what computes for long runs off the event loop."""
 
     name: str
 

@@ -124,6 +124,8 @@ def kill_sandboxes(records: list[Record], deadline: float = 10.0) -> list[Row]:
     finally:
         for strike in strikes:
             strike.close()
+            with contextlib.suppress(OSError):  # only an empty one goes
+                os.rmdir(strike.record.cgroup or "")
 
 
 def _await_empty(records: list[Record], until: float) -> dict[int, tuple[int, int]]:
@@ -284,8 +286,6 @@ def _forget(root: Path, records: list[Record], rows: list[Row]) -> None:
     proved = {row.what for row in rows if row.proved}
     for record in records:
         if f"{record.kind} {record.id}" in proved:
-            with contextlib.suppress(OSError):
-                os.rmdir(record.cgroup or "")
             # In a read-only directory the record stays, and the next kill finds the same proof.
             with contextlib.suppress(OSError):
                 (RunPaths(root).procs / f"{record.id}.json").unlink(missing_ok=True)

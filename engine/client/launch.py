@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from engine.client.rundir import RunPaths, engine_pid
+from engine.client.rundir import RUN_MARK, RunPaths, engine_pid, run_mark
 
 START_TIMEOUT = 90.0
 
@@ -36,7 +36,7 @@ def start_engine(root: Path, *, experiments: int | None = None) -> int:
             stderr=output,
             start_new_session=True,
             cwd=str(root),
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", RUN_MARK: run_mark(root)},
         )
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:

@@ -62,7 +62,7 @@ class _OtherOperations(TorchDispatchMode):
         name = packet.__name__
         if packet in _COUNTED or func.is_view:
             return result
-        written = sum(item.numel() for item in _tensors(result))
+        written: float = sum(item.numel() for item in _tensors(result))
         if name in ("linalg_solve_triangular", "triangular_solve"):
             written *= args[0].shape[-1]
         elif name.startswith("_fft"):

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
@@ -32,6 +33,7 @@ from engine.domain import Point  # noqa: E402
 from engine.linear_attention import budget  # noqa: E402
 from engine.linear_attention.model import (  # noqa: E402
     GRADIENT_CLIP,
+    Block,
     MixerFactory,
     build_model,
     build_optimizer,
@@ -79,8 +81,9 @@ class Trainer:
 
     def counts(self, d_model: int) -> Counts:
         """Sizes of the model, for the record."""
-        widths = [block.mlp.outer.in_features for block in self.model.blocks]
-        state = budget.state_floats(copy.deepcopy(self.model.blocks[0].mixer), d_model)
+        blocks = cast(list[Block], list(self.model.blocks))
+        widths = [block.mlp.outer.in_features for block in blocks]
+        state = budget.state_floats(copy.deepcopy(blocks[0].mixer), d_model)
         return Counts(budget.count_parameters(self.model), round(sum(widths) / len(widths)), state)
 
     def _count_flops(self, length: int) -> float:

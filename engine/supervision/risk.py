@@ -25,9 +25,7 @@ def assess(
     if cpu_seconds > DEAR_CPU_SECONDS:
         found.append(Finding("resources", "medium", f"one trial is predicted to take {cpu_seconds:.0f} CPU-seconds"))
     if LEVELS.index(level) < LEVELS.index(wanted_level):
-        severity = "high" if level == "L0" else "medium"
-        found.append(
-            Finding("isolation", severity, f"the sandbox is {level} on this machine, {wanted_level} was asked for")
-        )
+        text = f"the sandbox is {level} on this machine, {wanted_level} was asked for"
+        found.append(Finding("isolation", "high" if level == "L0" else "medium", text))
     order = ("high", "medium", "low", "info")
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.line))

@@ -128,8 +128,6 @@ class SandboxProcess:
         # A shim that ended by itself did so after its last child; one that was killed proves nothing.
         self.proved = row.proved or (not self.record.pid_namespace and code >= 0)
         if self.proved:
-            if self.record.cgroup:
-                cgroup.remove(Path(self.record.cgroup))
             with contextlib.suppress(OSError):  # a full or read-only disk: the next kill finds it dead and forgets it
                 registry.forget(self._launcher.run_root, self.record.id)
         reason = self._reason or OWN_NUMBERS.get(code, "")
@@ -317,8 +315,6 @@ class Launcher:
         await wait_child(child)
         if record is not None:
             await asyncio.to_thread(_settle, record)
-            if record.cgroup:
-                cgroup.remove(Path(record.cgroup))
         with contextlib.suppress(OSError):
             registry.forget(self.run_root, spec.id)
 
@@ -355,9 +351,3 @@ def _tail(log: Path | None) -> str:
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
     return ""
-
-
-def ended_by(exit_: Exit) -> str:
-    """An exit in words."""
-    how = f"exit code {exit_.code}" if exit_.signal is None else f"signal {signal.Signals(exit_.signal).name}"
-    return f"{how} ({exit_.reason})" if exit_.reason else how

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from textual.driver import Driver
+
 from asi_tui.app import AsiApp
 from asi_tui.stop import EmergencyStop
 from engine.client import protocol
@@ -17,7 +19,6 @@ from engine.client.freeze import FreezeReport
 from engine.client.kill import KillReport, Row
 from store import events as ev
 from store.state import RunState, fold
-from textual.driver import Driver
 
 PROGRAM = '''"""A gated delta rule."""
 

@@ -60,7 +60,8 @@ def choose(
     Prefers small moves, because only those tell which gene made the difference.
     """
     drawn = estimates.sample(np.random.default_rng(rng.getrandbits(63)))
-    first: Kind = rng.choices(["one gene", "two genes", "crossover"], [0.6, 0.2, 0.2])[0]
+    firsts: list[Kind] = ["one gene", "two genes", "crossover"]
+    first = rng.choices(firsts, [0.6, 0.2, 0.2])[0]
     steered = rng.random() >= UNIFORM_SHARE
     kinds: list[Kind] = ["one gene", "two genes", "crossover", "leap"]
     kinds.sort(key=lambda kind: kind != first)
