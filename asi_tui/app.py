@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.theme import Theme
 
 from asi_tui.driver import StopDriver
@@ -112,7 +112,10 @@ class AsiApp(App[None]):
 
     def get_line_filters(self) -> list[LineFilter]:
         """Textual's own filters, and the wall against control characters."""
-        return [*super().get_line_filters(), self._wall]
+        filters = list(super().get_line_filters())
+        if self.no_color:  # Textual only makes colours grey; NO_COLOR asks for none
+            filters = [*(one for one in filters if not isinstance(one, Monochrome)), NoColor()]
+        return [*filters, self._wall]
 
     async def on_mount(self) -> None:
         """Start to listen and to draw; mission control is what one sees first."""

@@ -129,7 +129,7 @@ class Library:
 
     def leaderboard(self, stamp: Any) -> tuple[list[BoardRow] | None, str]:
         """The leaderboard and what went wrong with the newest question."""
-        entry = self._get("leaderboard", "score", stamp, _decoder(list[BoardRow]))
+        entry = self._get("leaderboard", "rank", stamp, _decoder(list[BoardRow]))
         return entry.value, entry.error
 
 

@@ -145,6 +145,10 @@ class Model:
         if tell is not None:
             text, style = tell(record.data)
             self.happenings.append(Happening(record.time, experiment, text, style))
+        if isinstance(record.data, ev.AgentReplied) and experiment in self.texts:
+            # The reply stands in the transcript from now on.
+            rest = [piece for piece in self.texts[experiment] if piece.role != record.data.role]
+            self.texts[experiment] = deque(rest, maxlen=TEXT_PIECES)
         if isinstance(record.data, ev.ExperimentClosed):
             self.doing.pop(experiment, None)
             self.texts.pop(experiment, None)

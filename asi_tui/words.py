@@ -162,7 +162,7 @@ def situation(state: RunState, name: str) -> str:
             return "The loop has begun: first proposals are written, baselines are trained."
         if not done and not ranked:
             return "First proposals are written, vetted, trained beside the baselines."
-        return f"New architectures are written, vetted, trained, judged: {ranked} of {done} ranked."
+        return f"New architectures are written, vetted, trained, judged: {done} done, {ranked} ranked."
     return {
         "created": "The engine starts: first it proves that it can kill what it starts.",
         "armed": "Armed: the kill path is proved. The loop begins now.",

@@ -47,7 +47,7 @@ class Commands:
                 "propose": self.propose,
             }
             return protocol.Answer(message.id, True, text=await table[message.name](message))
-        except (Refusal, BlobError, JournalFailed) as error:
+        except (Refusal, BlobError, JournalFailed, ValueError) as error:
             return protocol.Answer(message.id, False, error=str(error))
         except KeyError as error:
             return protocol.Answer(message.id, False, error=f"unknown: {error.args[0]}")

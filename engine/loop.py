@@ -49,7 +49,7 @@ class Loop:
                 guard.cancel()
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
-        """Open proposals while there is room; return when all asked-for ones are closed and the noise floor is known."""
+        """Open proposals while there is room; return when all are closed and the noise floor is known."""
         config = self.runtime.config.loop
         while True:
             for entry in self.runtime.state.proposals:

@@ -189,7 +189,8 @@ def approvals(options: argparse.Namespace) -> int:
     for request in state.pending:
         entry = state.experiments[request.experiment]
         left = span(max(0.0, request.expires - time.time()))
-        print(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  program {request.program[:12]}  tier {request.tier}")
+        what = f"program {request.program[:12]}  tier {request.tier}"
+        print(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  {what}")
         print(f"      rule: {request.rule}; becomes a refusal in {left}; about {entry.predicted_cpu_seconds:.0f} CPU-s")
         for finding in entry.findings:
             line = f" (line {finding.line})" if finding.line else ""

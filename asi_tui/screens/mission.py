@@ -63,8 +63,8 @@ class MissionScreen(Watch):
         rows = [rule("in flight", width, f"{words.plural(proposals, 'proposal')}{beside_them}" if found else "")]
         if not found:
             return [*rows, row((" nothing: " + self._idle_reason(), "dim"))]
-        title_width = max(20, min(56, (width - 30) * 3 // 5))
-        columns = [("", 6, ""), ("", title_width, ""), ("", 9, ""), ("", width - title_width - 32, ""),
+        doing_width = max(21, min(40, width // 4))
+        columns = [("", 6, ""), ("", width - doing_width - 33, ""), ("", 9, ""), ("", doing_width, ""),
                    ("", 8, "right")]  # fmt: skip
         shown = found[: height - 1] if len(found) <= height - 1 else found[: height - 2]
         rows += table(columns, [self._flight_cells(one) for one in shown])
@@ -193,13 +193,13 @@ class MissionScreen(Watch):
 
 
 def progress(model: Model, trial: Trial) -> str:
-    """How far a running trial is: `seed 0, 43 %, 25 s left`."""
+    """How far a running trial is: `seed 0 43% 25 s left`."""
     curve = model.curves.get(trial.id)
     if curve is None or curve.latest is None:
-        return f"seed {trial.seed}, {words.age(model.now - trial.started)}"
+        return f"seed {trial.seed} for {words.age(model.now - trial.started)}"
     latest = curve.latest
-    left = f", {words.age(latest.seconds_left)} left" if latest.seconds_left > 0 else ""
-    return f"seed {trial.seed}, {latest.done:.0%}{left}"
+    left = f" {words.age(latest.seconds_left)} left" if latest.seconds_left > 0 else ""
+    return f"seed {trial.seed} {latest.done:.0%}{left}"
 
 
 def _spent(seconds: float, cap_hours: float) -> str:

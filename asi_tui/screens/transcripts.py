@@ -97,12 +97,9 @@ class TranscriptsScreen(Watch):
         if turns == [] and found.motivation:
             rows += [*_indented(f"{found.motivation}\n\n{found.hypothesis}", width, ""), BLANK]
         if live := self.model.texts.get(found.id):
-            answered = {turn.role for turn in turns or []}
             role = ""
             text: list[str] = []
             for piece in live:
-                if piece.role in answered:
-                    continue
                 if piece.role != role:
                     rows += _indented("".join(text), width, "") if text else []
                     rows.append(row((f" ▸ {piece.role}, live", "accent")))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from textual.driver import Driver
 
 from asi_tui.app import AsiApp
@@ -85,8 +86,6 @@ class Fake:
             yield Lost("no engine is running")
         else:
             yield Connected(4242)
-            import msgspec
-
             copy = msgspec.json.decode(msgspec.json.encode(self.state), type=RunState)
             yield protocol.Snapshot(copy)
             for message in self.live():
@@ -175,7 +174,7 @@ class Fake:
     def vet(self, name: str, program: str) -> None:
         """All gates passed."""
         gates = [ev.GateVerdict(gate, True, self.text or f"{gate}: nothing moved at t=17, 64, 128; largest error 0")
-                 for gate in ("static", "shapes", "causal", "batch", "prefix", "stateless", "gradient", "complexity")]  # fmt: skip
+                 for gate in ("static", "shapes", "causal", "batch", "prefix", "stateless", "complexity")]  # fmt: skip
         self.record(ev.ProgramVetted(name, program, True, gates, "", parameters=41_216, state_floats=2_048,
                                      flops_per_token=1.6e5, cost_exponent=1.03, step_seconds=0.04))  # fmt: skip
 
@@ -235,7 +234,8 @@ class Fake:
         severe = [ev.Finding("capability", "high", self.text or "imports ctypes", 3),
                   ev.Finding("cost", "low", self.text or "twice the parent's time")]  # fmt: skip
         self.record(ev.RiskAssessed("e0007", program, "probe", severe, 96.0))
-        self.record(ev.ApprovalRequested("r1", "e0007", program, "probe", self.text or "capability", time.time() + 3_000))
+        rule = self.text or "capability"
+        self.record(ev.ApprovalRequested("r1", "e0007", program, "probe", rule, time.time() + 3_000))
         program = self.propose("e0008", 7, "e0003")
         self.vet("e0008", program)
         self.record(ev.RiskAssessed("e0008", program, "probe", [ev.Finding("cost", "medium", "slow")], 96.0))
@@ -250,7 +250,8 @@ class Fake:
         for trial in self.state.running_trials:
             points = [protocol.CurvePoint("recall", step, 0.9 + 3.2 / (1 + step / 30)) for step in range(0, 160, 4)]
             scores = [protocol.CurvePoint("recall", step, step / 400) for step in range(0, 160, 40)]
-            out.append(protocol.LiveCurve(trial.id, trial.experiment, "recall", 160, 400, 0.43, points, scores, 9.3, 26.0))
+            curve = protocol.LiveCurve(trial.id, trial.experiment, "recall", 160, 400, 0.43, points, scores, 9.3, 26.0)
+            out.append(curve)
         for found in self.state.experiments.values():
             if found.open:
                 out.append(protocol.LiveStep(found.id, self.text or "writing the proposal", time.time() - 3))

@@ -1,0 +1,220 @@
+"""The stop button: freeze at once, count down, kill; held, failing, and pressed with the event loop blocked."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.client.freeze import FreezeReport
+from tests.asi_tui.fakes import killed, stop_button
+
+ROOT = Path(__file__).parents[2]
+
+
+def wait_for(condition: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_first_press_freezes_and_latches_and_does_not_kill(tmp_path: Path) -> None:
+    did: list[str] = []
+
+    def freeze(root: Path) -> FreezeReport:
+        did.append("freeze")
+        return FreezeReport([1], 1.0, True, [])
+
+    button = stop_button(tmp_path, freeze=freeze, latch=lambda *_: did.append("latch") or "",
+                         kill=lambda root, **_: did.append("kill") or killed(root))  # fmt: skip
+    button.press()
+    wait_for(lambda: did == ["freeze", "latch"])
+    time.sleep(0.2)
+    assert button.phase == "frozen"
+    assert did == ["freeze", "latch"]
+    button.press()
+    assert button.wait(10)
+    assert did == ["freeze", "latch", "kill"]
+
+
+def test_doing_nothing_kills(tmp_path: Path) -> None:
+    button = stop_button(tmp_path)
+    button.countdown = 0.3
+    button.press()
+    assert button.wait(10)
+    assert button.report is not None
+
+
+def test_hold_stops_the_countdown_and_another_press_kills(tmp_path: Path) -> None:
+    button = stop_button(tmp_path)
+    button.countdown = 0.3
+    button.press()
+    button.hold()
+    wait_for(lambda: button.phase == "held")
+    time.sleep(0.6)
+    assert button.report is None
+    button.press()
+    wait_for(lambda: button.report is not None)
+
+
+def test_what_cannot_be_frozen_is_killed_at_once(tmp_path: Path) -> None:
+    def freeze(_root: Path) -> FreezeReport:
+        raise OSError("no such thing")
+
+    button = stop_button(tmp_path, freeze=freeze)
+    button.press()
+    assert button.wait(5)
+    assert button.report is not None
+    assert "no such thing" in button.problems[0]
+
+
+def test_a_hanging_freeze_and_a_hanging_disk_do_not_hold_up_the_kill(tmp_path: Path) -> None:
+    never = threading.Event()
+    button = stop_button(tmp_path, freeze=lambda _: never.wait(30) and None, latch=lambda *_: never.wait(30) and "")
+    button.press()
+    button.press()
+    assert button.wait(5)
+    assert button.report is not None
+    never.set()
+
+
+def test_a_kill_that_fails_is_said_and_is_no_proof(tmp_path: Path) -> None:
+    def kill(_root: Path, **_: Any) -> Any:
+        raise RuntimeError("procfs is gone")
+
+    button = stop_button(tmp_path, kill=kill)
+    button.press()
+    button.press()
+    assert button.wait(5)
+    wait_for(lambda: button.phase == "killed")
+    assert button.report is None
+    assert any("procfs is gone" in problem for problem in button.problems)
+
+
+CHILD = """
+    import sys, time
+    from pathlib import Path
+    from asi_tui.driver import StopDriver
+    from tests.asi_tui.fakes import Fake, app_for, killed
+    root = Path(sys.argv[1])
+    app = app_for(Fake().busy(), root, StopDriver)
+    mark = lambda name, value: ((root / name).write_text("x"), value)[1]
+    freeze, kill = app.emergency._freeze, app.emergency._kill
+    app.emergency._freeze = lambda r: mark("frozen", freeze(r))
+    app.emergency._kill = lambda r, **k: mark("killed", kill(r, **k))
+    mode = sys.argv[2]
+    def block():
+        mark("blocked", None)
+        time.sleep(60)
+    if mode == "block":
+        original = app.on_mount
+        async def on_mount():
+            await original()
+            app.set_timer(1.0, block)
+        app.on_mount = on_mount
+    app.run(mouse=False)
+    (root / "left").write_text("x")
+"""
+
+
+class Terminal:
+    """The app in a pseudo-terminal of its own."""
+
+    def __init__(self, root: Path, mode: str) -> None:
+        self.root = root
+        script = root / "child.py"
+        script.write_text(textwrap.dedent(CHILD))
+        self.master, slave = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        environment.pop("TEXTUAL_ALLOW_SIGNALS", None)
+        self.process = subprocess.Popen([sys.executable, str(script), str(root), mode], stdin=slave, stdout=slave,
+                                        stderr=slave, env=environment, start_new_session=True)  # fmt: skip
+        os.close(slave)
+        self.output = b""
+        self.reading = True
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while self.process.poll() is None:
+            if not self.reading:
+                time.sleep(0.05)
+                continue
+            ready, _, _ = select.select([self.master], [], [], 0.1)
+            if ready:
+                try:
+                    self.output += os.read(self.master, 65_536)
+                except OSError:
+                    return
+
+    def press(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        os.close(self.master)
+
+
+@pytest.fixture
+def terminals() -> Any:
+    opened: list[Terminal] = []
+
+    def start(root: Path, mode: str) -> Terminal:
+        opened.append(Terminal(root, mode))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("key", [b"\x1c", b"\x1b[24~"], ids=["ctrl+backslash", "f12"])
+def test_the_stop_key_works_while_the_event_loop_is_blocked(tmp_path: Path, terminals: Any, key: bytes) -> None:
+    terminal = terminals(tmp_path, "block")
+    wait_for((tmp_path / "blocked").exists, 60)
+    terminal.press(key)
+    wait_for((tmp_path / "frozen").exists, 10)
+    assert not (tmp_path / "killed").exists()
+    terminal.press(key)
+    wait_for((tmp_path / "killed").exists, 10)
+
+
+def test_the_stop_key_works_while_the_terminal_takes_nothing(tmp_path: Path, terminals: Any) -> None:
+    terminal = terminals(tmp_path, "run")
+    wait_for(lambda: b"quiet" in terminal.output or b"RUNNING" in terminal.output, 60)
+    terminal.reading = False
+    for number in range(400):  # every change of screen writes; nobody reads, until the queue is full
+        terminal.press(b"12345"[number % 5 : number % 5 + 1])
+        time.sleep(0.002)
+    terminal.press(b"\x1c\x1c")
+    wait_for((tmp_path / "killed").exists, 15)
+
+
+def test_ctrl_c_leaves_and_touches_nothing(tmp_path: Path, terminals: Any) -> None:
+    terminal = terminals(tmp_path, "run")
+    wait_for(lambda: b"RUNNING" in terminal.output, 60)
+    terminal.press(b"\x03")
+    wait_for((tmp_path / "left").exists, 20)
+    assert not (tmp_path / "frozen").exists()
+    assert not (tmp_path / "killed").exists()
+
+
+def test_the_app_ends_when_its_terminal_goes_away(tmp_path: Path, terminals: Any) -> None:
+    terminal = terminals(tmp_path, "run")
+    wait_for(lambda: b"RUNNING" in terminal.output, 60)
+    os.close(terminal.master)
+    terminal.master = os.open("/dev/null", os.O_RDWR)
+    terminal.process.wait(20)
