@@ -154,13 +154,19 @@ class AsiApp(App[None]):
         self._show_stop()
         version, when = self._drawn
         now = time.monotonic()
-        screen = self.screen
-        if isinstance(screen, Watch) and (version != self.model.version or now - when >= AGES_SECONDS):
+        screen = self.front
+        if screen is not None and (version != self.model.version or now - when >= AGES_SECONDS):
             self._drawn = (self.model.version, now)
             screen.draw()
 
+    @property
+    def front(self) -> Watch | None:
+        """The screen in front; None while the app begins or ends."""
+        stack = self.screen_stack
+        return stack[-1] if stack and isinstance(stack[-1], Watch) else None
+
     def _show_stop(self) -> None:
-        if self.emergency.pressed and not isinstance(self.screen, StopScreen):
+        if self.emergency.pressed and self.front is not None and not isinstance(self.front, StopScreen):
             self.push_screen(StopScreen())
 
     # --- keys ------------------------------------------------------------------------------------------------------
@@ -200,15 +206,16 @@ class AsiApp(App[None]):
             self.switch_screen(target)
 
     def _help(self) -> None:
-        if isinstance(self.screen, Watch):
-            self.push_screen(HelpScreen(self.screen.NAME, self.screen.all_keys()))
+        screen = self.front
+        if screen is not None:
+            self.push_screen(HelpScreen(screen.NAME, screen.all_keys()))
 
     def _pause(self) -> None:
         self.order("pause")
 
     def _ask_stop(self) -> None:
-        screen = self.screen
-        if isinstance(screen, Watch):
+        screen = self.front
+        if screen is not None:
             screen.ask(
                 "Stop the run? Trials end, nothing is lost. y and Enter:",
                 lambda typed: self.order("stop") if typed.lower() in ("y", "yes") else screen.say("not stopped"),
@@ -225,8 +232,8 @@ class AsiApp(App[None]):
             bad = not answer.ok
         except NotConnected as error:
             text, bad = f"{name} was not sent: {error}", True
-        if isinstance(self.screen, Watch):
-            self.screen.say(text, bad)
+        if self.front is not None:
+            self.front.say(text, bad)
 
     def action_detach(self) -> None:
         """Leave the terminal; the engine goes on."""

@@ -136,7 +136,12 @@ def origin_mark(found: Experiment) -> str:
     """Where an experiment comes from, when it is not an ordinary proposal of the loop."""
     if found.control:
         return "control: "
-    return {"baseline": "baseline: ", "person": "person: ", "control": "control: "}.get(found.origin, "")
+    return {"person": "person: ", "control": "control: "}.get(found.origin, "")
+
+
+def short_id(found: Experiment) -> str:
+    """An id of six cells; baselines are known by their titles."""
+    return "base" if found.origin == "baseline" else found.id
 
 
 def name_of(state: RunState, experiment: str) -> str:

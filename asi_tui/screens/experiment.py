@@ -94,8 +94,8 @@ class ExperimentScreen(Watch):
         trials = [self.model.state.trials[one] for one in found.trials if one in self.model.state.trials]
         if trials:
             rows += [BLANK, rule("trials", width)]
-            columns = [("trial", 14, ""), ("tier", 6, ""), ("seed", 4, "right"), ("state", 9, ""),
-                       ("sandbox", 7, ""), ("cpu", 8, "right"), ("", max(10, width - 70), "")]  # fmt: skip
+            columns = [("trial", 22, ""), ("tier", 6, ""), ("seed", 4, "right"), ("state", 9, ""),
+                       ("sandbox", 7, ""), ("cpu", 8, "right"), ("", max(10, width - 78), "")]  # fmt: skip
             rows += table(columns, [
                 [one.id, one.tier, str(one.seed), "cached" if one.cached else one.status, one.level,
                  words.age(one.cpu_seconds), (_came_out(one), "dim")]

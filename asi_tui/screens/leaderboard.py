@@ -39,7 +39,7 @@ def _verdict(one: BoardRow) -> Span:
 
 COLUMNS = (
     Column("#", 3, "right", lambda r: r.rank, lambda r: (str(r.rank or ""), "dim"), 0),
-    Column("id", 6, "", lambda r: r.experiment, lambda r: (r.experiment, "dim"), 0),
+    Column("id", 6, "", lambda r: r.experiment, lambda r: ("base" if r.origin == "baseline" else r.experiment, "dim"), 0),
     Column("score", 12, "", lambda r: -r.score, lambda r: (words.score_cell(r.score, r.low, r.high), "strong"), 0),
     Column("verdict", 7, "", lambda r: -(r.low if r.low is not None else -1e9), _verdict, 2),
     Column("vs parent", 12, "", lambda r: -(r.against_parent if r.against_parent is not None else -1e9),
@@ -53,7 +53,7 @@ COLUMNS = (
            lambda r: (words.count(r.training_flops or 0), ""), 7),
     Column("cpu", 8, "right", lambda r: -(r.cpu_seconds or 0), lambda r: (words.age(r.cpu_seconds or 0), ""), 6),
     Column("origin", 8, "", lambda r: r.origin, lambda r: ("control" if r.control else r.origin, "dim"), 5),
-    Column("parent", 6, "", lambda r: r.parent or "", lambda r: (r.parent or "", "dim"), 5),
+    Column("parent", 16, "", lambda r: r.parent or "", lambda r: (r.parent or "", "dim"), 5),
 )  # fmt: skip
 
 

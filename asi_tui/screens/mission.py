@@ -79,7 +79,7 @@ class MissionScreen(Watch):
         word = "queued" if waits else words.STEPS[found.step]
         style = "dim" if waits else "warn" if found.step in ("gate", "repair") else "accent"
         return [
-            (found.id, "dim"),
+            (words.short_id(found), "dim"),
             words.origin_mark(found) + words.title(found),
             (word, style),
             (self._doing(found), "dim"),
@@ -128,7 +128,7 @@ class MissionScreen(Watch):
             word = words.verdict(event.low, event.high)
             tone = {"better": "good", "worse": "bad"}.get(word, "dim")
             mark = "★ " if found is self.model.best() else ""
-            line: list[Span | str] = [(found.id, "dim"), (_score_cell(event), "strong"), (word, tone)]
+            line: list[Span | str] = [(words.short_id(found), "dim"), (_score_cell(event), "strong"), (word, tone)]
             if axis:
                 line.append((interval(event.score, event.low, event.high, extent, axis), tone))
             line += [mark + words.origin_mark(found) + words.title(found), (words.plural(event.seeds, "seed"), "dim")]
@@ -184,10 +184,12 @@ class MissionScreen(Watch):
         newest = list(self.model.happenings)[-(height - 1) :]
         rows = [rule("log", width, "newest first")]
         for one in reversed(newest):
-            style = one.style or ""
+            found = self.model.state.experiments.get(one.experiment)
+            name = f"{words.title(found)}: " if found is not None and found.origin == "baseline" else ""
+            shown = words.short_id(found) if found is not None else ""
             rows.append(
-                clip(row((f" {words.clock(one.time)}  ", "dim"), (fit(one.experiment, 6) + "  ", "dim"),
-                         (one.text, style)), width)
+                clip(row((f" {words.clock(one.time)}  ", "dim"), (fit(shown, 6) + "  ", "dim"), (name, "dim"),
+                         (one.text, one.style)), width)
             )  # fmt: skip
         return rows
 

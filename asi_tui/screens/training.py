@@ -75,7 +75,7 @@ class TrainingScreen(Watch):
             done = ("cached" if trial.cached else "CHEAT" if trial.cheat else trial.status, tone)
             speed = ""
             left = f"{words.age(self.model.now - trial.ended)} ago"
-        mark: Span = (("▸ " if chosen else "  ") + found.id, "strong" if chosen else "dim")
+        mark: Span = (("▸ " if chosen else "  ") + words.short_id(found), "strong" if chosen else "dim")
         return [mark, (words.title(found), "strong" if chosen else ""), str(trial.seed), done, speed, (left, "dim")]
 
     # --- curves ----------------------------------------------------------------------------------------------------
@@ -114,6 +114,8 @@ class TrainingScreen(Watch):
             other = self.model.trial_for(experiment, trial)
             if other is not None and other.id != trial.id and all(experiment != one[0] for one in shown):
                 shown.append((experiment, role, self._curve(other)))
+        known_as = self.model.state.experiments
+        names = {one: words.title(known_as[one]) if known_as[one].origin == "baseline" else one for one, _, _ in shown}
         series, legend = [], [(" ", "")]
         for number, (experiment, role, curve) in enumerate(shown):
             colour = {"this trial": 0, "parent": 1, "baseline": 2}[role]
@@ -122,7 +124,7 @@ class TrainingScreen(Watch):
             series.append(Series(experiment, points, colour))
             last = f" {points[-1][1]:.3f}" if points else " no points"
             legend += [("   " if number else "", ""), (SIGNS[colour], f"series.{colour}"),
-                       (f" {role} {experiment}", "dim"), (last, "")]  # fmt: skip
+                       (f" {role} {names[experiment]}", "dim"), (last, "")]  # fmt: skip
         return series, legend
 
     def _load(self, width: int) -> list[Row]:

@@ -293,7 +293,7 @@ async def test_leaderboard_sorts_and_opens_a_story() -> None:
         await pilot.press("5")
         await until(pilot, lambda: "+1.82 ±0.40" in picture(app))
         ids = [line.split()[1] for line in painted(app)[3:10]]
-        assert ids == ["e0001", "b2", "e0004", "e0003", "b0", "e0002", "b1"]
+        assert ids == ["e0001", "base", "e0004", "e0003", "base", "e0002", "base"]
         await pilot.press("o")
         await settled(pilot)
         assert [line.split()[1] for line in painted(app)[3:10]] == ids[::-1]
@@ -334,7 +334,7 @@ async def test_training_draws_the_trial_against_parent_and_baseline() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("4")
-        await until(pilot, lambda: "parent e0001" in picture(app) and "baseline b0" in picture(app))
+        await until(pilot, lambda: "parent e0001" in picture(app) and "baseline gated_deltanet" in picture(app))
         shown = picture(app)
         assert any(0x2800 < ord(c) < 0x2900 for c in shown)
         assert "43%" in shown

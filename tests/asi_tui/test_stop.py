@@ -103,7 +103,7 @@ def test_a_kill_that_fails_is_said_and_is_no_proof(tmp_path: Path) -> None:
 
 
 CHILD = """
-    import sys, time
+    import sys, threading, time
     from pathlib import Path
     from asi_tui.driver import StopDriver
     from tests.asi_tui.fakes import Fake, app_for, killed
@@ -117,12 +117,12 @@ CHILD = """
     def block():
         mark("blocked", None)
         time.sleep(60)
+    def soon():
+        while not app.model.known:
+            time.sleep(0.05)
+        app._loop.call_soon_threadsafe(block)
     if mode == "block":
-        original = app.on_mount
-        async def on_mount():
-            await original()
-            app.set_timer(1.0, block)
-        app.on_mount = on_mount
+        threading.Thread(target=soon, daemon=True).start()
     app.run(mouse=False)
     (root / "left").write_text("x")
 """
@@ -217,4 +217,15 @@ def test_the_app_ends_when_its_terminal_goes_away(tmp_path: Path, terminals: Any
     wait_for(lambda: b"RUNNING" in terminal.output, 60)
     os.close(terminal.master)
     terminal.master = os.open("/dev/null", os.O_RDWR)
+    terminal.process.wait(20)
+
+
+def test_closing_the_window_during_the_countdown_kills(tmp_path: Path, terminals: Any) -> None:
+    terminal = terminals(tmp_path, "run")
+    wait_for(lambda: b"RUNNING" in terminal.output, 60)
+    terminal.press(b"\x1c")
+    wait_for((tmp_path / "frozen").exists, 10)
+    os.close(terminal.master)
+    terminal.master = os.open("/dev/null", os.O_RDWR)
+    wait_for((tmp_path / "killed").exists, 8)
     terminal.process.wait(20)
