@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from engine.client import protocol
-from engine.experiment import Laboratory
+from engine.laboratory import Laboratory
 from store import curves
 from store import events as ev
 from store.blobs import BlobError

@@ -25,7 +25,7 @@ from engine.agents.evolver.agent import Evolver
 from engine.client.records import clear_latch, read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
 from engine.commands import Commands
-from engine.experiment import Laboratory
+from engine.laboratory import Laboratory
 from engine.linear_attention.domain import LinearAttention
 from engine.loop import Loop
 from engine.memory import Memory

@@ -15,51 +15,21 @@ from typing import Literal
 
 import msgspec
 
-from engine import cache, scoring
-from engine.agents.protocol import Agent, AnalysisBrief, Fix, Member, ProposalBrief, RepairBrief
+from engine import cache, racing, scoring
+from engine.agents.protocol import AnalysisBrief, Fix, Member, ProposalBrief, RepairBrief
 from engine.client.protocol import LiveStep, LiveText
-from engine.domain import Domain, GateResult, TrialSpec, VetReport
+from engine.domain import GateResult, TrialSpec, VetReport
+from engine.laboratory import Laboratory, as_member
 from engine.predictions import check_predictions
-from engine.runtime import Runtime
 from engine.supervision import risk
-from engine.supervision.policy import Case, Policy, decide
-from engine.trials import Slots, TrialFailure, TrialRunner, TrialSuccess, VettingFailed
+from engine.supervision.policy import Case, decide
+from engine.trials import TrialFailure, TrialSuccess, VettingFailed
 from store import events as ev
 from store.state import Experiment, Request, Trial
 
 Outcome = Literal["ranked", "duplicate", "rejected", "failed"]
 SECONDS_BEYOND_PREDICTION = 6.0
 LEAST_TRIAL_SECONDS = 240.0
-
-
-class Laboratory(msgspec.Struct):
-    """What every experiment of a run shares."""
-
-    runtime: Runtime
-    domain: Domain
-    runner: TrialRunner
-    slots: Slots
-    agent: Agent
-    policy: Policy
-    level: str
-    data_hash: str
-    recall: Callable[[str, int], Awaitable[list[str]]]
-    remember: Callable[[str, str], Awaitable[None]]
-
-    @property
-    def tier(self) -> str:
-        """The tier proposals are trained at."""
-        return self.runtime.config.trials.tier
-
-    @property
-    def baseline(self) -> str:
-        """Experiment id of the baseline that scores are relative to."""
-        return baseline_id(self.runtime.config.trials.baseline)
-
-
-def baseline_id(name: str) -> str:
-    """The experiment id of a baseline."""
-    return f"b-{name}"
 
 
 class Machine:
@@ -163,20 +133,7 @@ class Machine:
 
     async def member(self, entry: Experiment) -> Member:
         """An experiment as agents see it."""
-        scored = entry.scored
-        return Member(
-            id=entry.id,
-            title=entry.title,
-            source=await self.runtime.text(entry.program),
-            genome=entry.genome,
-            parent=entry.parent,
-            score=scored.score if scored else 0.0,
-            low=scored.low if scored else -scoring.UNKNOWN,
-            high=scored.high if scored else scoring.UNKNOWN,
-            seeds=scored.seeds if scored else 0,
-            tasks={item.task: item.difference for item in scored.tasks} if scored else {},
-            origin=entry.origin,
-        )
+        return as_member(entry, await self.runtime.text(entry.program))
 
     async def population(self) -> list[Member]:
         """Every scored program, best first."""
@@ -347,31 +304,8 @@ class Machine:
     def wanted_seed(self) -> int | None:
         """The next seed to train, or None when there are enough."""
         done = {trial.seed for trial in self.finished()}
-        for seed in range(self.wanted_seeds()):
-            if seed not in done:
-                return seed
-        return None
-
-    def wanted_seeds(self) -> int:
-        """How many seeds this program deserves.
-
-        The reference baseline gets the noise floor's, other baselines as many as a candidate can have (their children
-        are compared with them). A candidate whose interval still reaches into the best half of the ranking gets more
-        than its first seeds; so does a random tenth, which measures how often the cut is wrong.
-        """
-        config = self.runtime.config.trials
-        if self.id == self.lab.baseline:
-            return config.noise_seeds
-        if self.entry.origin == "baseline":
-            return config.max_seeds
-        scored = self.entry.scored
-        if scored is None or scored.seeds < config.first_seeds:
-            return config.first_seeds
-        ranking = [e.scored.score for e in self.runtime.state.ranking() if e.scored and e.id != self.id]
-        cut = ranking[len(ranking) // 2] if ranking else -scoring.UNKNOWN
-        reprieved = self.entry.seed % 10 == 0
-        above = scored.against_parent is not None and scored.against_parent > 0
-        return config.max_seeds if reprieved or above or scored.score >= cut else config.first_seeds
+        wanted = racing.wanted_seeds(self.runtime.state, self.entry, self.runtime.config.trials, self.lab.baseline)
+        return next((seed for seed in range(wanted) if seed not in done), None)
 
     def finished(self) -> list[Trial]:
         """Trials of the present program with scores."""

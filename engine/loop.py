@@ -10,7 +10,8 @@ import random
 import time
 
 from engine import sampling, scoring
-from engine.experiment import Laboratory, Machine, baseline_id
+from engine.experiment import Machine
+from engine.laboratory import Laboratory, baseline_id
 from engine.supervision.ledger import accounts, crossed
 from store import events as ev
 from store.journal import JournalFailed

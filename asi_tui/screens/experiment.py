@@ -93,13 +93,12 @@ class ExperimentScreen(Watch):
             ])  # fmt: skip
         trials = [self.model.state.trials[one] for one in found.trials if one in self.model.state.trials]
         if trials:
-            rows += [BLANK, rule("trials", width)]
-            columns = [("trial", 22, ""), ("tier", 6, ""), ("seed", 4, "right"), ("state", 9, ""),
-                       ("sandbox", 7, ""), ("cpu", 8, "right"), ("", max(10, width - 78), "")]  # fmt: skip
+            rows += [BLANK, rule("trials", width, f"tier {trials[-1].tier}, sandbox {trials[-1].level or 'unknown'}")]
+            columns = [("trial", 21, ""), ("seed", 4, "right"), ("state", 8, ""), ("cpu", 6, "right"),
+                       ("", max(10, width - 49), "")]  # fmt: skip
             rows += table(columns, [
-                [one.id, one.tier, str(one.seed), "cached" if one.cached else one.status, one.level,
-                 words.age(one.cpu_seconds), (_came_out(one), "dim")]
-                for one in trials
+                [one.id, str(one.seed), "cached" if one.cached else one.status, words.age(one.cpu_seconds),
+                 (_came_out(one), "dim")] for one in trials
             ])  # fmt: skip
         return rows
 
@@ -109,7 +108,7 @@ class ExperimentScreen(Watch):
             passed = sum(gate.passed for gate in found.gates)
             rows += [BLANK, rule("vetting", width, f"{passed} of {len(found.gates)} gates passed")]
             for gate in found.gates:
-                lines = paragraph(gate.evidence, width - 22, "dim", "")
+                lines = paragraph(gate.evidence.removeprefix(f"{gate.gate}: "), width - 22, "dim", "")
                 mark: Span = ("✓ passed ", "good") if gate.passed else ("✗ failed ", "bad")
                 for index, line in enumerate(lines):
                     head = row(" ", mark, (f"{gate.gate:<11}", "")) if index == 0 else row(" " * 21)

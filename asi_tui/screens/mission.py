@@ -161,10 +161,10 @@ class MissionScreen(Watch):
             rows.append(row((" no load figures yet", "dim")))
         else:
             rows.append(
-                clip(row((" cpu ", "dim"), (bar(load.cpu, 8), "accent"), f" {load.cpu:4.0%}", ("   memory ", "dim"),
+                clip(row((" cpu ", "dim"), (bar(load.cpu, 8), "accent"), f" {load.cpu:4.0%}", ("  memory ", "dim"),
                          f"{load.memory_used / 2**30:.1f} of {words.size(load.memory_total)}",
-                         ("   disk ", "dim"), f"{words.size(load.disk_free)} free",
-                         ("   trials ", "dim"), f"{load.trials} of {load.slots}"), width)
+                         ("  disk ", "dim"), f"{words.size(load.disk_free)} free",
+                         ("  trials ", "dim"), f"{load.trials} of {load.slots}"), width)
             )  # fmt: skip
             rows += [device_row(device.name, device.utilisation, device.memory_used, device.memory_total,
                                 device.temperature, device.power, width) for device in load.devices]  # fmt: skip

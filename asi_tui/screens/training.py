@@ -95,7 +95,7 @@ class TrainingScreen(Watch):
         if self.chosen_task not in tasks:
             live = own.latest.task if own.latest else ""
             self.chosen_task = live if live in tasks else tasks[-1] if tasks else ""
-        what = "sealed score, higher is better" if sealed else "training loss, nats, lower is better"
+        what = f"sealed {self._metric()}" if sealed else "training loss, nats, lower is better"
         position = f" ({tasks.index(self.chosen_task) + 1} of {len(tasks)} tasks)" if self.chosen_task in tasks else ""
         rows = [rule(f"{self.chosen_task or 'curves'}{position}", width, what)]
         series, legend = self._series(trial, own, sealed)
@@ -104,6 +104,11 @@ class TrainingScreen(Watch):
         rows.append(clip(row(*legend), width))
         end = float(own.latest.steps) if own.latest and own.latest.task == self.chosen_task else 0.0
         return rows + [clip(line, width) for line in plot(series, width - 1, max(3, height - 2), "steps", end)]
+
+    def _metric(self) -> str:
+        """What the sealed scorer measures on the chosen task."""
+        results = (task for trial in self.model.state.trials.values() for task in trial.tasks)
+        return next((task.metric for task in results if task.task == self.chosen_task), "measure")
 
     def _series(self, trial: Trial, own: Curve, sealed: bool) -> tuple[list[Series], list[Span]]:
         found = self.model.state.experiments[trial.experiment]

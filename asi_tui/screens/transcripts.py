@@ -160,6 +160,15 @@ def _readable(text: str) -> str:
     for key, value in content.items():
         if isinstance(value, str):
             parts.append(f"{key}:\n{value}\n" if "\n" in value else f"{key}: {value}")
+        elif isinstance(value, list):
+            parts += [f"{key}:", *(f"  • {_flat(one)}" for one in value)]
         else:
-            parts.append(f"{key}: {json.dumps(value, ensure_ascii=False)}")
+            parts.append(f"{key}: {_flat(value)}")
     return "\n".join(parts)
+
+
+def _flat(value: object) -> str:
+    """One entry of a reply in a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,63 @@
+"""What every experiment of a run shares, and how experiments look to agents."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from engine import scoring
+from engine.agents.protocol import Agent, Member
+from engine.domain import Domain
+from engine.runtime import Runtime
+from engine.supervision.policy import Policy
+from engine.trials import Slots, TrialRunner
+from store.state import Experiment
+
+
+class Laboratory(msgspec.Struct):
+    """What every experiment of a run shares."""
+
+    runtime: Runtime
+    domain: Domain
+    runner: TrialRunner
+    slots: Slots
+    agent: Agent
+    policy: Policy
+    level: str
+    data_hash: str
+    recall: Callable[[str, int], Awaitable[list[str]]]
+    remember: Callable[[str, str], Awaitable[None]]
+
+    @property
+    def tier(self) -> str:
+        """The tier proposals are trained at."""
+        return self.runtime.config.trials.tier
+
+    @property
+    def baseline(self) -> str:
+        """Experiment id of the baseline that scores are relative to."""
+        return baseline_id(self.runtime.config.trials.baseline)
+
+
+def as_member(entry: Experiment, source: str) -> Member:
+    """An experiment and its program as agents see them."""
+    scored = entry.scored
+    return Member(
+        id=entry.id,
+        title=entry.title,
+        source=source,
+        genome=entry.genome,
+        parent=entry.parent,
+        score=scored.score if scored else 0.0,
+        low=scored.low if scored else -scoring.UNKNOWN,
+        high=scored.high if scored else scoring.UNKNOWN,
+        seeds=scored.seeds if scored else 0,
+        tasks={item.task: item.difference for item in scored.tasks} if scored else {},
+        origin=entry.origin,
+    )
+
+
+def baseline_id(name: str) -> str:
+    """The experiment id of a baseline."""
+    return f"b-{name}"
