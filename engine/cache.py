@@ -54,7 +54,7 @@ def load(name: str) -> TrialFinished | None:
     """A trial this machine has run before, or None."""
     try:
         return msgspec.json.decode((cache_home() / "trials" / f"{name}.json").read_bytes(), type=TrialFinished)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

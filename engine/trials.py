@@ -149,7 +149,7 @@ class TrialRunner:
         line = raw.strip().rsplit(b"\n", 1)[-1]
         try:
             return msgspec.json.decode(line, type=VetReport)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             why = ended.reason or f"its log ends: {_tail(folder / 'stdout.log')}"
             raise VettingFailed(f"vetting gave no report; {why}") from None
 
@@ -278,7 +278,7 @@ class TrialRunner:
             return TrialFailure("limit", ended.reason, anomaly=True, cpu_seconds=cpu_seconds)
         try:
             result = msgspec.json.decode(raw.strip().rsplit(b"\n", 1)[-1], type=TrialResult)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return TrialFailure("the scorer gave no result", str(error), cpu_seconds=cpu_seconds)
         cpu_seconds = max(cpu_seconds, result.cpu_seconds)
         if curve.anomaly is not None:
@@ -384,7 +384,7 @@ class _Tail:
 def _decode(line: bytes, kind: type[Line]) -> Line | None:
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

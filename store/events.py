@@ -505,4 +505,8 @@ def encode(value: Any) -> bytes:
 
 def decode_record(line: bytes) -> Record:
     """Parse and validate one journal line; raises `msgspec.MsgspecError` for anything that is not a record."""
-    return _DECODER.decode(line)
+    try:
+        return _DECODER.decode(line)
+    except UnicodeDecodeError as error:
+        # msgspec lets this one through as it is: for us it is one more way of not being a record.
+        raise msgspec.DecodeError(f"not UTF-8: {error}") from None

@@ -104,7 +104,7 @@ class Vectors:
             sidecar = msgspec.json.decode(_sidecar_path(path).read_bytes(), type=_Sidecar)
         except FileNotFoundError:
             raise VectorsUnusable("there is no saved index") from None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise VectorsUnusable(f"the saved index cannot be read: {error}") from None
         if sidecar.sha256 != _digest(content, sidecar.labels):
             raise VectorsUnusable("the saved index does not match its checksum")

@@ -32,6 +32,10 @@ def _against_parent(one: BoardRow) -> Span:
     return (text, {"better": "good", "worse": "bad"}.get(word, ""))
 
 
+def _short_id(one: BoardRow) -> Span:
+    return ("base" if one.origin == "baseline" else one.experiment, "dim")
+
+
 def _verdict(one: BoardRow) -> Span:
     word = words.verdict(one.low, one.high)
     return (word, {"better": "good", "worse": "bad"}.get(word, "dim"))
@@ -39,7 +43,7 @@ def _verdict(one: BoardRow) -> Span:
 
 COLUMNS = (
     Column("#", 3, "right", lambda r: r.rank, lambda r: (str(r.rank or ""), "dim"), 0),
-    Column("id", 6, "", lambda r: r.experiment, lambda r: ("base" if r.origin == "baseline" else r.experiment, "dim"), 0),
+    Column("id", 6, "", lambda r: r.experiment, _short_id, 0),
     Column("score", 12, "", lambda r: -r.score, lambda r: (words.score_cell(r.score, r.low, r.high), "strong"), 0),
     Column("verdict", 7, "", lambda r: -(r.low if r.low is not None else -1e9), _verdict, 2),
     Column("vs parent", 12, "", lambda r: -(r.against_parent if r.against_parent is not None else -1e9),

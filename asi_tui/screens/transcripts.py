@@ -66,7 +66,8 @@ class TranscriptsScreen(Watch):
         for one in listed[first : first + height - 1]:
             chosen = one.id == self.chosen
             style = "cursor" if chosen else "" if one.open else "dim"
-            text = f"{'▸' if chosen else ' '}{fit(words.short_id(one), 6)} {fit(words.STEPS[one.step], 9)} {words.title(one)}"
+            mark = "▸" if chosen else " "
+            text = f"{mark}{fit(words.short_id(one), 6)} {fit(words.STEPS[one.step], 9)} {words.title(one)}"
             rows.append(pad(clip(row((text, style)), LIST_WIDTH), LIST_WIDTH, style))
         return rows + [BLANK] * (height - len(rows))
 

@@ -46,7 +46,7 @@ def build_corpus(directory: Path, library: Path | None = None) -> CorpusInfo:
     installation carries too little text.
     """
     record = directory / "corpus.json"
-    with contextlib.suppress(OSError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         known = msgspec.json.decode(record.read_bytes(), type=CorpusInfo)
         train, validation = directory / "train.bin", directory / "validation.bin"
         if known.hash == _hash(train.read_bytes(), validation.read_bytes()):

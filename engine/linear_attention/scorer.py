@@ -110,7 +110,7 @@ class Session:
         content = self._exchange(request, payload, answer, (2, 512))
         try:
             return msgspec.json.decode(content, type=shape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrialFailed(f"malformed {answer.name} from the worker: {error}") from error
 
     def _exchange(self, request: Kind, payload: bytes, answer: Kind, bounds: tuple[int, int]) -> bytes:

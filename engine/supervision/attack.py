@@ -180,7 +180,7 @@ def _read_results(path: Path) -> dict[str, Attack]:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             attacks = msgspec.json.decode(file.read(65_536), type=list[Attack])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return {attack.attack: attack for attack in attacks}
 

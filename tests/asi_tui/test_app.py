@@ -291,7 +291,7 @@ async def test_leaderboard_sorts_and_opens_a_story() -> None:
     async with app.run_test(size=(160, 40)) as pilot:
         await settled(pilot)
         await pilot.press("5")
-        await until(pilot, lambda: "+1.82 ±0.40" in picture(app))
+        await until(pilot, lambda: "linear_attention" in picture(app))
         ids = [line.split()[1] for line in painted(app)[3:10]]
         assert ids == ["e0001", "base", "e0004", "e0003", "base", "e0002", "base"]
         await pilot.press("o")

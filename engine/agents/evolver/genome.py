@@ -76,7 +76,7 @@ def decode(text: str) -> Genome | None:
         return None
     try:
         return normalise(_DECODER.decode(text))
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Container, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -63,9 +63,7 @@ def choose(
     firsts: list[Kind] = ["one gene", "two genes", "crossover"]
     first = rng.choices(firsts, [0.6, 0.2, 0.2])[0]
     steered = rng.random() >= UNIFORM_SHARE
-    kinds: list[Kind] = ["one gene", "two genes", "crossover", "leap"]
-    kinds.sort(key=lambda kind: kind != first)
-    for kind in kinds:
+    for kind in sorted(get_args(Kind), key=lambda kind: bool(kind != first)):
         moves = [
             move for move in _moves(kind, parent, references, rng) if move.genome not in tried and move.genome != parent
         ]

@@ -38,8 +38,12 @@ class Telling(NamedTuple):
 
 
 def title(telling: Telling) -> str:
-    """`Gated DeltaNet with strength reflect, window 16`."""
-    changed = [f"{gene.replace('_', ' ')} {new}" for gene, (_, new) in telling.changes.items()]
+    """`Gated DeltaNet with strength reflect, no window`."""
+    names = {gene: gene.replace("_", " ") for gene in telling.changes}
+    changed = [
+        f"no {names[gene]}" if new in ("none", 0) else f"{names[gene]} {new}"
+        for gene, (_, new) in telling.changes.items()
+    ]
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
     name = family(telling.move.genome)
     return f"{name[0].upper()}{name[1:]} with {', '.join(changed[:MOST_NAMED])}{more}"
@@ -47,9 +51,11 @@ def title(telling: Telling) -> str:
 
 def _gene_evidence(telling: Telling, gene: str, old: Value, new: Value) -> str:
     """What is known of one change, measured or read."""
+    alone = replace(telling.genome, **{gene: new})
+    if alone == telling.genome:
+        return "It follows from the other changes."
     if not telling.scores.tried(gene, new):
         return f"`{gene}={new}` was not yet tried in this run."
-    alone = replace(telling.genome, **{gene: new})
     change = with_interval(*telling.scores.difference(telling.genome, alone))
     times = telling.scores.tried(gene, new)
     return (
@@ -113,7 +119,7 @@ def hypothesis(telling: Telling, expected: list[Prediction]) -> str:
     if not moved:
         return f"Changing {genes} moves no task by more than {SAME_TASK}; a difference would mean that genes interact."
     effects = ", ".join(f"{p.task} goes {p.direction} by about {p.size:.3f}" for p in moved[:2])
-    return f"If {genes} matters here as expected, {effects}. If not, {genes} is not what limits the parent."
+    return f"If changing {genes} matters here as expected, {effects}. If not, something else limits the parent."
 
 
 def thinking(telling: Telling, draft: Draft, kinship: str) -> list[str]:

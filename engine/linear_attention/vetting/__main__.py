@@ -31,7 +31,7 @@ def main() -> int:
         with open(arguments.workdir / "program.py", "rb") as stream:
             source = stream.read(MAX_PROGRAM_BYTES).decode("utf-8", "replace")
         report_fd = os.dup(arguments.report_fd)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         print(f"vetting: {error}", file=sys.stderr)
         return 2
     if arguments.report_fd > 2:

@@ -149,7 +149,7 @@ def _child_lines(
 def _parse(text: bytes, expected: str) -> Line | None:
     try:
         line = msgspec.json.decode(text, type=Line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return line if line.gate.gate == expected else None
 
