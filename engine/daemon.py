@@ -245,6 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
     paths = RunPaths(options.root.resolve())
     try:
         config = load(paths.config)
+        if options.rearm is not None and engine_pid(paths.root) is not None:
+            raise Refused(4, f"{config.name} is still alive (perhaps held frozen); first: asi kill {config.name}")
         with hold_lock(paths):
             if options.rearm is not None:
                 return asyncio.run(rearm(paths.root, config, options.rearm))
