@@ -70,7 +70,7 @@ def _stand_in(brief: ProposalBrief) -> tuple[Genome, str]:
 
 def _move(brief: ProposalBrief, parent: Genome, references: list[Genome], scores: Estimates) -> Move:
     rng = random.Random(brief.seed)
-    tried = people.Tried([*brief.population, *brief.references, brief.parent], brief.tried)
+    tried = people.tried([*brief.population, *brief.references, brief.parent], brief.tried)
     origin = parent
     for _ in range(_RESTARTS):
         move = choose(origin, references, tried, scores, rng)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
 from engine.agents.evolver.effects import Estimates, Observation, estimate, noise_of
 from engine.agents.evolver.genome import SEEDS, Genome, decode
-from engine.agents.evolver.render import render
 from engine.agents.protocol import Member
 
 PROBE_TASKS = ("recall", "noisy_recall", "parity", "bytes")
@@ -61,18 +59,7 @@ def fit(task: str, pairs: Sequence[tuple[Member, Genome]]) -> Estimates:
     return estimate(task, [Observation(g, m.tasks[task], 0.0) for m, g in pairs if task in m.tasks])
 
 
-class Tried:
-    """Genomes that the run has already seen, given as members, as genome JSON, or as sha256 of a program."""
-
-    def __init__(self, members: Iterable[Member], texts: Iterable[str]) -> None:
-        texts = list(texts)
-        self._genomes = {genome for member in members if (genome := genome_of(member))}
-        self._genomes |= {genome for text in texts if (genome := decode(text))}
-        self._hashes = {text for text in texts if re.fullmatch(r"[0-9a-f]{64}", text)}
-
-    def __contains__(self, genome: object) -> bool:
-        if genome in self._genomes:
-            return True
-        if not self._hashes or not isinstance(genome, Genome):
-            return False
-        return hashlib.sha256(render(genome).encode()).hexdigest() in self._hashes
+def tried(members: Iterable[Member], texts: Iterable[str]) -> set[Genome]:
+    """Every genome that the run has already seen, measured or not; texts: genomes as JSON."""
+    seen = {genome for member in members if (genome := genome_of(member))}
+    return seen | {genome for text in texts if (genome := decode(text))}

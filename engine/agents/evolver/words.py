@@ -213,13 +213,13 @@ def _lessons(brief: AnalysisBrief, changes: dict[str, tuple[Value, Value]], rows
         told = {"better": "helped", "worse": "hurt"}.get(verdict, "made no clear difference")
         lessons.append(f"{made} {told} on {brief.parent.title or brief.parent.id}: {numbers}.")
         lessons += _largest_task(brief, made)
+    wrong = [outcome.task for outcome in brief.outcomes if outcome.verdict == "not held"]
+    if wrong and changes:
+        lessons.append(f"The effect of {', '.join(changes)} on {', '.join(wrong)} was predicted wrongly.")
     for effect in rows:
         if effect.decided and (effect.gene in changes or not changes):
             verb = "raises" if effect.effect > 0 else "lowers"
             lessons.append(f"Over the population {effect.name} {verb} the score by {_row(effect)}.")
-    wrong = [outcome.task for outcome in brief.outcomes if outcome.verdict == "not held"]
-    if wrong and changes:
-        lessons.append(f"The effect of {', '.join(changes)} on {', '.join(wrong)} was predicted wrongly.")
     return lessons[:MOST_LESSONS]
 
 
@@ -243,7 +243,7 @@ def _next(result: Member, scores: Estimates, members: list[Member]) -> list[str]
     genome = people.genome_of(result)
     if genome is None:
         return ["Describe the program by genes, or cross its nearest kin, to learn from it."]
-    tried = people.Tried(members, [])
+    tried = people.tried(members, [])
     options = []
     for gene, values in GENES.items():
         for value in values:
