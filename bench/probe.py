@@ -67,16 +67,16 @@ ORDERINGS = (
     Ordering("softmax beats linear attention", "noisy_recall", "softmax_attention", "linear_attention", _above),
     Ordering("DeltaNet beats linear attention", "recall", "deltanet", "linear_attention", _above),
     Ordering("DeltaNet beats linear attention", "noisy_recall", "deltanet", "linear_attention", _above),
-    Ordering("β in (0, 2) solves parity, β in (0, 1) does not", "parity", "deltanet_negative", "deltanet", _solves_alone),
-    Ordering("Gated DeltaNet is not worse than linear", "recall", "gated_deltanet", "linear_attention", _not_below),
-    Ordering("Gated DeltaNet is not worse than linear", "noisy_recall", "gated_deltanet", "linear_attention", _not_below),
-    Ordering("Gated DeltaNet is not worse than linear", "parity", "gated_deltanet", "linear_attention", _not_below),
-    Ordering("Gated DeltaNet is not worse than linear", "bytes", "gated_deltanet", "linear_attention", _not_below),
+    Ordering("β in (0, 2) solves parity, (0, 1) does not", "parity", "deltanet_negative", "deltanet", _solves_alone),
+    Ordering("Gated DeltaNet not worse than linear", "recall", "gated_deltanet", "linear_attention", _not_below),
+    Ordering("Gated DeltaNet not worse than linear", "noisy_recall", "gated_deltanet", "linear_attention", _not_below),
+    Ordering("Gated DeltaNet not worse than linear", "parity", "gated_deltanet", "linear_attention", _not_below),
+    Ordering("Gated DeltaNet not worse than linear", "bytes", "gated_deltanet", "linear_attention", _not_below),
 )
 
 
 def run_trial(source: str, spec: TrialSpec, tier: Tier, corpus: CorpusInfo, key: Path, workdir: Path) -> TrialResult:
-    """One trial over real pipes, worker and scorer as child processes, no sandbox. Raises OSError, CalledProcessError."""
+    """One trial over real pipes, worker and scorer as children, no sandbox. Raises OSError, CalledProcessError."""
     sandbox = workdir / "sandbox"
     sandbox.mkdir(parents=True, exist_ok=True)
     (sandbox / "program.py").write_text(source, encoding="utf-8")
@@ -126,7 +126,8 @@ def header(tier: Tier, corpus: CorpusInfo) -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
     lengths = ", ".join(
-        f"{plan.task} {plan.steps} steps × {plan.batch_tokens} tokens, length {plan.length}, lr {plan.learning_rate:g}, "
+        f"{plan.task} {plan.steps} steps × {plan.batch_tokens} tokens, length {plan.length}, "
+        f"lr {plan.learning_rate:g}, "
         f"{'with' if plan.short_convolution else 'without'} backbone convolution"
         for plan in tier.plans
     )

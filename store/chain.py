@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import msgspec
-
 from store import events
 
 GENESIS = "0" * 64
@@ -81,7 +79,7 @@ def _check(line: bytes, prev: str, seq: int) -> events.Record:
         raise _Bad("the content does not match its hash")
     try:
         record = events.decode_record(line)
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise _Bad(f"intact, but this version of asi cannot read it; a newer one may ({error})") from None
     if record.seq != seq:
         raise _Bad(f"has sequence number {record.seq} where {seq} belongs")
@@ -143,7 +141,7 @@ def last_record(path: Path) -> tuple[int, str]:
             raise _Bad("not a complete record")
         record = events.decode_record(lines[-2])
         return _check(lines[-2], found[1].decode(), record.seq).seq, record.hash
-    except (_Bad, msgspec.MsgspecError) as error:
+    except (_Bad, ValueError) as error:
         raise JournalCorrupt(path.name, 0, 0, f"its last record: {error}") from None
 
 
@@ -153,7 +151,7 @@ def _first_seq(path: Path) -> int | None:
         line = file.readline(MAX_LINE)
     try:
         return events.decode_record(line.rstrip(b"\n")).seq
-    except msgspec.MsgspecError:
+    except ValueError:
         return None
 
 

@@ -54,7 +54,7 @@ class Shell:
         return self.home / "data" / "asi" / "runs" / name
 
 
-@pytest.fixture()
+@pytest.fixture
 def asi(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path)
     yield shell
