@@ -70,7 +70,7 @@ class Sandbox(_Table, frozen=True):
     """what surrounds a trial"""
 
     minimum_level: Annotated[
-        Literal["L0", "L1", "L2", "L3"], Meta(description="refuse to start below this isolation level")
+        Literal["L0", "L1", "L2", "L3"], Meta(description="wanted isolation; below it proposals ask, at L0 nothing starts")
     ] = "L2"
     memory_mb: Annotated[int, Meta(ge=128, description="memory of one trial")] = 2048
     disk_mb: Annotated[int, Meta(ge=1, description="disk space of one trial")] = 512
