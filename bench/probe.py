@@ -88,7 +88,7 @@ def run_trial(source: str, spec: TrialSpec, tier: Tier, corpus: CorpusInfo, key:
     with (workdir / "worker.log").open("wb") as log, contextlib.ExitStack() as stack:
         argv = worker_argv(str(sandbox), to_worker[0], to_scorer[1])
         descriptors = (to_worker[0], to_scorer[1])
-        worker = stack.enter_context(subprocess.Popen(argv, pass_fds=descriptors, stdout=log, stderr=log))
+        worker = stack.enter_context(subprocess.Popen(argv, pass_fds=descriptors, stdout=log, stderr=log, cwd=sandbox))
         stack.callback(worker.terminate)
         for descriptor in descriptors:
             os.close(descriptor)

@@ -245,6 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     paths = RunPaths(options.root.resolve())
     try:
         config = load(paths.config)
+        _check_baselines(config)
         if options.rearm is not None and engine_pid(paths.root) is not None:
             raise Refused(4, f"{config.name} is still alive (perhaps held frozen); first: asi kill {config.name}")
         with hold_lock(paths):
@@ -265,6 +266,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (JournalError, OSError) as error:
         print(f"asi: {error}", file=sys.stderr)
         return 1
+
+
+def _check_baselines(config: RunConfig) -> None:
+    """Only the domain knows which baselines there are. Raises `ConfigError`."""
+    known = LinearAttention().baselines()
+    for name in (config.trials.baseline, *config.trials.baselines):
+        if name not in known:
+            raise ConfigError(f"run.toml: there is no baseline {name!r}; known here: {', '.join(known)}")
 
 
 async def _run(root: Path, config: RunConfig, experiments: int) -> int:

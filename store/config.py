@@ -61,16 +61,13 @@ class Trials(_Table, frozen=True):
     baselines: Annotated[
         list[Annotated[str, Meta(pattern=_NAME)]], Meta(description="baselines to train beside it; [] = all")
     ] = []
-    max_seconds: Annotated[
-        float, Meta(gt=0, le=1e9, description="wall-clock seconds after which a trial is ended")
-    ] = 900.0
 
 
 class Sandbox(_Table, frozen=True):
     """what surrounds a trial"""
 
     minimum_level: Annotated[
-        Literal["L0", "L1", "L2", "L3"], Meta(description="wanted isolation; below it proposals ask, at L0 nothing starts")
+        Literal["L0", "L1", "L2", "L3"], Meta(description="below this isolation proposals ask; L0 refuses")
     ] = "L2"
     memory_mb: Annotated[int, Meta(ge=128, description="memory of one trial")] = 2048
     disk_mb: Annotated[int, Meta(ge=1, description="disk space of one trial")] = 512

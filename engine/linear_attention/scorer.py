@@ -136,10 +136,9 @@ def measure(session: Session, batch: Batch, vocabulary: int) -> Measured:
     """Loss and accuracy at the asked positions of `batch`, from the worker's logits."""
     rows = max(1, REQUEST_TOKENS // batch.tokens.shape[1])
     parts = []
-    with session.evaluation():
-        for start in range(0, len(batch.tokens), rows):
-            logits = session.logits(batch.tokens[start : start + rows], vocabulary)
-            parts.append(losses_of(logits, batch.targets[start : start + rows]))
+    for start in range(0, len(batch.tokens), rows):
+        logits = session.logits(batch.tokens[start : start + rows], vocabulary)
+        parts.append(losses_of(logits, batch.targets[start : start + rows]))
     return Measured(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -162,6 +161,8 @@ class TaskScorer:
         self.task: Task = TASKS[plan.task]
         self._key = key
         self._corpus = corpus
+        self._doubts: list[str] = []
+        self._causal_error = 0.0
 
     def run(self) -> tuple[TaskResult, Counts, Progress, Usage]:
         """The whole task; raises TrialFailed when anything is missing, malformed, late or not finite."""
@@ -174,17 +175,19 @@ class TaskScorer:
             _check_progress(progress, self.plan, step)
             curve.append((step, self._checkpoint(step)))
         sealed = self._draw("final", self.plan.final_sequences)
-        final = measure(self.session, sealed, self.task.vocabulary)
         with self.session.evaluation():
-            gap, doubts = self._prefix_check(final)
+            final = measure(self.session, sealed, self.task.vocabulary)
         with self.session.evaluation():
-            causal, more = self._perturbation_check()
+            gap = self._prefix_check(final)
+        with self.session.evaluation():
+            self._perturbation_check()
         usage = self.session.finish()
         value = self._metric(final)
         area = sum(point for _, point in curve) / len(curve)
-        doubts += more
         if final.losses.mean() < self.task.lowest_loss:
-            doubts.append(f"loss {final.losses.mean():.3f} nats is lower than any honest model of this size can reach")
+            self._doubts.append(
+                f"loss {final.losses.mean():.3f} nats is lower than any honest model of this size can reach"
+            )
         result = TaskResult(
             task=self.plan.task,
             score=-value if self.task.language else (area + value) / 2,
@@ -192,9 +195,9 @@ class TaskScorer:
             metric=self.task.metric,
             curve=curve,
             prefix_gap=gap,
-            causal_error=causal,
-            honest=not doubts,
-            evidence="; ".join(doubts),
+            causal_error=self._causal_error,
+            honest=not self._doubts,
+            evidence="; ".join(self._doubts),
             seconds=time.perf_counter() - started,
         )
         return result, counts, progress, usage
@@ -208,18 +211,38 @@ class TaskScorer:
 
     def _checkpoint(self, step: int) -> float:
         batch = self._draw(f"checkpoint {step}", self.plan.checkpoint_sequences)
-        measured = measure(self.session, batch, self.task.vocabulary)
+        few = batch.tokens[:ROWS]
+        changed, future, _ = self._other_future(f"checkpoint cuts {step}", few)
+        # A program that looked ahead during training only would gain on the curve: every point is checked.
+        with self.session.evaluation():
+            blind = self.session.logits(changed, self.task.vocabulary)
+            measured = measure(self.session, batch, self.task.vocabulary)
+            leak = float(np.where(future, 0.0, self._difference(few, blind, training=False)).max())
+        self._note(leak, f"earlier logits change by {leak:.3g} when later tokens do, after step {step}")
         value = self._metric(measured)
         point = ScorePoint(self.plan.task, step, value, float(measured.losses.mean()))
         with Path(self.spec.scores).open("ab") as file:
             file.write(msgspec.json.encode(point) + b"\n")
         return value
 
-    def _prefix_check(self, final: Measured) -> tuple[float, list[str]]:
-        """Send only prefixes, then the same sequences with a random and with their true future.
+    def _note(self, change: float, evidence: str) -> None:
+        """Keep the evidence of an exact check: any change at all is a doubt."""
+        if change > 0:
+            self._doubts.append(evidence)
+        self._causal_error = max(self._causal_error, change)
 
-        Half of the sequences are never sent whole; their mean loss is compared with that of the final set at the
-        same positions, so that remembering prefixes does not help.
+    def _other_future(self, purpose: str, tokens: Tokens) -> tuple[Tokens, NDArray[np.bool_], Tokens]:
+        """`tokens` with random ones after a random cut in each row, where that is, and random ones everywhere."""
+        random = sealed_random(self._key, self.plan.task, purpose)
+        future = np.arange(tokens.shape[1]) >= random.integers(1, tokens.shape[1], len(tokens))[:, None]
+        other = random.integers(0, self.task.vocabulary, tokens.shape, dtype=np.int32)
+        return np.where(future, other, tokens), future, other
+
+    def _prefix_check(self, final: Measured) -> float:
+        """Send bare prefixes, then half of the sequences whole; returns the largest difference in loss, in nats.
+
+        The other half is never sent whole: its mean loss is compared with that of the final set at the same
+        positions, so that remembering what was shown does not help.
         """
         random = sealed_random(self._key, self.plan.task, "cuts")
         batch = self._draw("prefix", 2 * self.plan.probe_sequences)
@@ -227,7 +250,6 @@ class TaskScorer:
         groups = np.arange(len(batch.tokens)) % len(cuts)
         paired = np.arange(len(batch.tokens)) < self.plan.probe_sequences
         bare: list[Measured] = []
-        doubts: list[str] = []
         worst = 0.0
         for group, cut in enumerate(cuts):
             for together in (False, True):
@@ -241,35 +263,27 @@ class TaskScorer:
                     whole = losses_of(self.session.logits(tokens, self.task.vocabulary), targets)
                     worst = max(worst, float(np.abs(alone.losses - whole.losses).max()))
         if worst > ROUNDING:
-            doubts.append(f"loss on a bare prefix differs from the loss on the whole sequence by {worst:.3g} nats")
-        doubts += _unpaired_doubt(np.concatenate([m.losses for m in bare]), final, cuts)
-        return worst, doubts
+            self._doubts.append(
+                f"loss on a bare prefix differs from the loss on the whole sequence by {worst:.3g} nats"
+            )
+        self._doubts += _unpaired_doubt(np.concatenate([m.losses for m in bare]), final, cuts)
+        return worst
 
-    def _perturbation_check(self) -> tuple[float, list[str]]:
+    def _perturbation_check(self) -> None:
         """Replace later tokens, and other sequences of the batch: earlier logits must stay exactly the same."""
         longer = max_length(self.plan) - 3
-        worst = 0.0
-        doubts: list[str] = []
+        half = np.arange(ROWS) < ROWS // 2
         for training in (False, True):
             for length in (self.plan.length, longer):
                 where = f"at length {length} in {'training' if training else 'evaluation'} mode"
-                random = sealed_random(self._key, self.plan.task, f"perturbation {length} {training}")
-                batch = self._draw(f"perturbed {length} {training}", ROWS, length)
-                cuts = random.integers(1, length, ROWS)
-                future = np.arange(length) >= cuts[:, None]
-                other = random.integers(0, self.task.vocabulary, batch.tokens.shape, dtype=np.int32)
-                changed = np.where(future, other, batch.tokens)
-                base = self.session.logits(batch.tokens, self.task.vocabulary, training)
+                tokens = self._draw(f"perturbed {length} {training}", ROWS, length).tokens
+                changed, future, other = self._other_future(f"perturbation {length} {training}", tokens)
+                base = self.session.logits(tokens, self.task.vocabulary, training)
                 leak = float(np.where(future, 0.0, self._difference(changed, base, training)).max())
-                if leak > 0:
-                    doubts.append(f"earlier logits change by {leak:.3g} when later tokens do, {where}")
-                half = np.arange(ROWS) < ROWS // 2
-                changed = np.where(half[:, None], other, batch.tokens)
-                mixing = float(self._difference(changed, base, training)[~half].max())
-                if mixing > 0:
-                    doubts.append(f"logits change by {mixing:.3g} when other sequences of the batch do, {where}")
-                worst = max(worst, leak, mixing)
-        return worst, doubts
+                self._note(leak, f"earlier logits change by {leak:.3g} when later tokens do, {where}")
+                neighbours = np.where(half[:, None], other, tokens)
+                mixing = float(self._difference(neighbours, base, training)[~half].max())
+                self._note(mixing, f"logits change by {mixing:.3g} when other sequences of the batch do, {where}")
 
     def _difference(self, tokens: Tokens, base: Floats, training: bool) -> Floats:
         logits = self.session.logits(tokens, self.task.vocabulary, training)

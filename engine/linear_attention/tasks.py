@@ -29,7 +29,6 @@ VALUES = 16
 NOISE_TOKENS = 8
 NOISE_FRACTION = 0.2
 TOKENS_PER_KEY = 4
-REBINDING = 0.0
 
 
 class Batch(NamedTuple):
@@ -113,10 +112,10 @@ def draw_noisy_recall(
     random: np.random.Generator, sequences: int, length: int, training: bool, corpus: Corpus | None
 ) -> Batch:
     """In-context recall with tokens that mean nothing strewn between the pairs."""
-    return _key_value(random, sequences, length, noise=int(NOISE_FRACTION * length), rebinding=REBINDING)
+    return _key_value(random, sequences, length, noise=int(NOISE_FRACTION * length))
 
 
-def _key_value(random: np.random.Generator, sequences: int, length: int, noise: int, rebinding: float = 0.0) -> Batch:
+def _key_value(random: np.random.Generator, sequences: int, length: int, noise: int) -> Batch:
     pairs = (length - noise) // 2
     noise = length - 2 * pairs
     rows = np.arange(sequences)
@@ -132,16 +131,11 @@ def _key_value(random: np.random.Generator, sequences: int, length: int, noise: 
     slots = random.permuted(np.broadcast_to(is_pair, (sequences, pairs + noise)), axis=1)
     starts = (np.cumsum(1 + slots, axis=1) - (1 + slots))[slots].reshape(sequences, pairs)
     seen = np.zeros((sequences, KEYS), dtype=bool)
-    latest = dictionary.copy()
     for index in range(pairs):
         key, start = keys[:, index], starts[:, index]
-        if rebinding:
-            fresh = random.random(sequences) < rebinding
-            dictionary[rows, key] = np.where(fresh, KEYS + random.integers(0, VALUES, sequences), dictionary[rows, key])
         value = dictionary[rows, key]
         tokens[rows, start], tokens[rows, start + 1] = key, value
-        targets[rows, start] = np.where(seen[rows, key], latest[rows, key], IGNORE)
-        latest[rows, key] = value
+        targets[rows, start] = np.where(seen[rows, key], value, IGNORE)
         seen[rows, key] = True
     return Batch(tokens.astype(np.int32), targets.astype(np.int32))
 

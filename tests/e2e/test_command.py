@@ -51,6 +51,22 @@ def test_corrupt_configuration(asi: Shell, text: str, place: str) -> None:
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+def test_an_engine_that_cannot_start_says_why_in_one_line(asi: Shell) -> None:
+    for name, text, policy, says in (
+        ("nobase", '[trials]\nbaseline = "nothing"\n', "", "no baseline"),
+        ("nopolicy", "", "version = [", "policy.toml"),
+    ):
+        root = asi.run_directory(name)
+        root.mkdir(parents=True)
+        (root / "run.toml").write_text(f'name = "{name}"\n{text}')
+        if policy:
+            (root / "policy.toml").write_text(policy)
+        ended = asi("run", name, "--headless")
+        assert ended.returncode == 1
+        assert says in ended.stderr
+        assert len(ended.stderr.strip().splitlines()) == 1
+
+
 def test_no_engine_is_exit_code_three(asi: Shell) -> None:
     root = asi.run_directory("idle")
     root.mkdir(parents=True)

@@ -12,7 +12,7 @@ def test_what_is_dumped_is_read_back() -> None:
         RunConfig(
             name="a.b-c",
             loop=config.Loop(experiments=30, random_parent_share=0.25, seed=2**62),
-            trials=config.Trials(baselines=["delta_net", "gla"], max_seconds=1e9),
+            trials=config.Trials(baselines=["delta_net", "gla"]),
             budget=config.Budget(wall_hours=1.5),
         ),
     ):
@@ -45,8 +45,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("[trials]\ntier = 'explore'", "2:1", '\'explore\' is not one of "probe"'),
         ("[trials]\nbaselines = ['a', 3]", "2:1", 'must be text in "quotes", not a whole number'),
         ("[trials]\nbaselines = ['a', 'b c']", "2:1", "letters, digits"),
-        ("[trials]\nmax_seconds = 0", "2:1", "must be more than 0"),
-        ("[trials]\nmax_seconds = inf", "2:1", "must be at most"),
+        ("[gate]\nexpires_minutes = 0", "2:1", "must be more than 0"),
+        ("[gate]\nexpires_minutes = inf", "2:1", "must be at most"),
         ("[budget]\nwall_hours = nan", "2:1", "must be at least 0"),
         ("[loop]\nrandom_parent_share = true", "2:1", "must be a number, not true or false"),
         ("[loop]\nseed = 1979-01-01", "2:1", "must be a whole number"),
