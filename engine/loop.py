@@ -44,7 +44,7 @@ class Loop:
                 await self._feed(group)
                 for task in self._running.values():
                     task.cancel()
-            return f"{self._opened()} experiments are done"
+            return f"{self._opened()} experiments are done; {self._verdict()}"
         finally:
             for guard in guards:
                 guard.cancel()
@@ -66,6 +66,20 @@ class Loop:
 
     def _opened(self) -> int:
         return sum(entry.origin != "person" for entry in self.runtime.state.proposals)
+
+    def _verdict(self) -> str:
+        """Which proposals beat their own parents by more than the noise, or that none did."""
+        better = [
+            entry
+            for entry in self.runtime.state.ranking()
+            if entry.origin != "baseline" and entry.scored and (entry.scored.against_parent_low or 0.0) > 0
+        ]
+        if not better:
+            return "none beat its own parent by more than the seed noise"
+        names = ", ".join(
+            f"{entry.id} (+{entry.scored.against_parent:.1f})" for entry in better[:6] if entry.scored is not None
+        )
+        return f"{len(better)} beat their own parents by more than the seed noise: {names}"
 
     def _start(self, group: asyncio.TaskGroup, experiment: str) -> None:
         self._running[experiment] = group.create_task(self._drive(experiment), name=experiment)
