@@ -11,8 +11,9 @@ from asi_tui.commands.common import DONE, FAILED, KILLED, NOT_RUNNING
 from asi_tui.safe import clean
 from engine.client import protocol
 from engine.client.connection import Connected, Connection, Lost
+from engine.client.launch import last_line
 from engine.client.records import read_latch
-from engine.client.rundir import engine_pid
+from engine.client.rundir import RunPaths, engine_pid
 from store import events as ev
 from store.audit import describe
 from store.state import RunState, fold
@@ -108,7 +109,11 @@ def _ended(root: Path, follower: _Follower, lost: Lost) -> int:
     if read_latch(root) is not None:
         follower.line(time.time(), "the run was killed")
         return KILLED
-    follower.line(time.time(), f"the engine is gone ({lost.reason}); go on with: asi run {root.name}")
+    try:
+        words = last_line(RunPaths(root).log).removeprefix("asi: ")
+    except OSError:
+        words = ""
+    follower.line(time.time(), f"the engine is gone ({words or lost.reason}); go on with: asi run {root.name}")
     return NOT_RUNNING
 
 

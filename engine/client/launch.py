@@ -43,13 +43,14 @@ def start_engine(root: Path, *, experiments: int | None = None) -> int:
         if engine_pid(root) == process.pid and paths.socket.exists():
             return process.pid
         if process.poll() is not None:
-            raise EngineFailed(_last_line(log, begin) or f"the engine ended at once (exit {process.returncode})")
+            raise EngineFailed(last_line(log, begin) or f"the engine ended at once (exit {process.returncode})")
         time.sleep(0.02)
     raise EngineFailed(f"the engine did not answer within {START_TIMEOUT:.0f} s; see {log}")
 
 
-def _last_line(log: Path, begin: int) -> str:
+def last_line(log: Path, begin: int = 0) -> str:
+    """The last line that an engine wrote to its log from byte `begin` on; raises OSError when there is no log."""
     with log.open("rb") as stream:
-        stream.seek(begin)
+        stream.seek(max(begin, stream.seek(0, 2) - 65_536))
         lines = [line for line in stream.read(65_536).decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""

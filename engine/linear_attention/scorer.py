@@ -264,7 +264,7 @@ class TaskScorer:
                     worst = max(worst, float(np.abs(alone.losses - whole.losses).max()))
         if worst > ROUNDING:
             self._doubts.append(
-                f"loss on a bare prefix differs from the loss on the whole sequence by {worst:.3g} nats"
+                f"the loss on a bare prefix differs from that on the whole sequence by {worst:.3g} nats"
             )
         self._doubts += _unpaired_doubt(np.concatenate([m.losses for m in bare]), final, cuts)
         return worst

@@ -30,7 +30,7 @@ from engine.linear_attention.wire import (
 )
 
 TIER = TIERS["probe-smoke"]
-PLAN = msgspec.structs.replace(TIER.plan("bytes"), probe_sequences=32)
+PLAN = msgspec.structs.replace(TIER.plan("bytes"), length=64, probe_sequences=32, final_sequences=64)
 CORPUS = np.random.default_rng(0).integers(97, 123, 60_000, dtype=np.uint8)
 KEY = b"k" * 32
 
@@ -150,7 +150,7 @@ def test_an_honest_worker_is_scored_in_bits_per_byte(tmp_path: Path) -> None:
         (Remembers, "seen only as prefixes"),
         (ReadsTheAnswers, "lower than any honest model"),
         (SlightlyLeaky, "when later tokens do"),
-        (MixesBatchInTraining, "other sequences of the batch do, at length 16 in training mode"),
+        (MixesBatchInTraining, "other sequences of the batch do, at length 64 in training mode"),
     ],
 )
 def test_every_kind_of_cheat_leaves_evidence(worker: type[Worker], evidence: str, tmp_path: Path) -> None:
