@@ -41,8 +41,7 @@ def judge(name: str, run: Callable[[], Outcome]) -> tuple[GateResult, dict[str, 
     except GateFailure as failure:
         outcome = Outcome(False, f"{name}: {failure}")
     except BaseException as error:  # a program may raise SystemExit or KeyboardInterrupt as well as any other
-        message = " ".join(str(error).split())[:400]
-        outcome = Outcome(False, f"{name}: the program raised {type(error).__name__}: {message}{_where(error)}")
+        outcome = Outcome(False, f"{name}: the program raised {form.sentence(error)}{_where(error)}")
     seconds = time.process_time() - started
     measured = {key: float(value) for key, value in outcome.measured.items() if math.isfinite(value)}
     return GateResult(name, outcome.passed, outcome.evidence[:MAX_EVIDENCE], seconds, measured), outcome.facts

@@ -50,7 +50,7 @@ def shapes(subject: Subject) -> Outcome:
         except GateFailure as failure:
             return Outcome(False, f"shapes: {failure} (batch {batch}, T={time})")
         except Exception as error:
-            return Outcome(False, f"shapes: batch {batch}, T={time}: {_sentence(error)}")
+            return Outcome(False, f"shapes: batch {batch}, T={time}: {sentence(error)}")
     for time in (*times, 2 * subject.spec.train_length):
         if time > 1 and (deaf := _first_deaf_position(subject, time)) is not None:
             return Outcome(
@@ -61,8 +61,12 @@ def shapes(subject: Subject) -> Outcome:
     return Outcome(True, f"shapes: batch {BATCHES} and T={times} keep their shape", {"cases": len(cases)})
 
 
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+def sentence(error: BaseException) -> str:
+    """An error in one bounded line. torch may lose the words of an allocation failure for want of memory: said here."""
+    words = " ".join(str(error).split())[:400]
+    if "alloc" in words and "allocate" not in words:
+        words += " it could not allocate the memory that it asked for"
+    return f"{type(error).__name__}: {words}"
 
 
 def _first_deaf_position(subject: Subject, time: int) -> int | None:

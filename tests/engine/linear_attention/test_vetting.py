@@ -35,7 +35,7 @@ CAUGHT = {
     "fourier_mixing": ("causal", r"changed the output"),
     "global_memory": ("stateless", r"the global SEEN"),
     "growing_state": ("budget", r"state grows: 8192 .* 16384"),
-    "huge_allocation": ("shapes", r"alloc"),
+    "huge_allocation": ("shapes", r"allocate"),
     "ignores_late_tokens": ("shapes", r"from t=64 on does not depend"),
     "imports_os": ("static", r"line 3: imports os"),
     "leak_after_steps": ("causal", r"after training steps"),
