@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from engine.client import protocol
+from engine.halting import Refusal
 from engine.laboratory import Laboratory
 from store import curves
 from store import events as ev
@@ -16,10 +17,6 @@ from store.journal import JournalFailed
 from store.state import Request
 
 MAX_PROGRAM = 256 * 1024
-
-
-class Refusal(Exception):
-    """The command cannot be carried out; the message is one clear line."""
 
 
 class Commands:
@@ -35,12 +32,16 @@ class Commands:
         try:
             if isinstance(message, protocol.Query):
                 return protocol.Answer(message.id, True, text=await self._query(message))
+            self.lab.deadman.renew()
             table: dict[str, Callable[[protocol.Command], Awaitable[str]]] = {
                 "pause": self.pause,
                 "resume": self.resume,
                 "freeze": self.freeze,
                 "park": self.park,
                 "stop": self.stop,
+                "rearm": self.rearm,
+                "end": self.end,
+                "present": self.present,
                 "approve": self.decide,
                 "reject": self.decide,
                 "defer": self.decide,
@@ -56,48 +57,36 @@ class Commands:
 
     async def pause(self, command: protocol.Command) -> str:
         """Nothing new starts; running trials finish."""
-        if self.runtime.state.phase != "running":
-            raise Refusal(f"the run is {self.runtime.state.phase}, not running")
-        self.lab.slots.set_open(False)
-        await self.runtime.commit(ev.RunPaused(command.reason), _actor(command))
-        return "paused: nothing new starts, running trials finish"
-
-    async def resume(self, command: protocol.Command) -> str:
-        """Go on after pause, freeze or park."""
-        phase = self.runtime.state.phase
-        if phase not in ("paused", "frozen", "parked"):
-            raise Refusal(f"the run is {phase}: there is nothing to resume")
-        if self.runtime.state.armed is None:
-            raise Refusal("the run is not armed: the drill has not passed")
-        await self.lab.runner.thaw()
-        await self.runtime.commit(ev.RunResumed(), _actor(command))
-        self.lab.slots.set_open(True)
-        return "running"
+        return await self.lab.halting.pause(command.reason, _actor(command))
 
     async def freeze(self, command: protocol.Command) -> str:
         """Stop every trial in place."""
-        if self.runtime.state.phase not in ("running", "paused"):
-            raise Refusal(f"the run is {self.runtime.state.phase}: there is nothing to freeze")
-        self.lab.slots.set_open(False)
-        count = await self.lab.runner.freeze()
-        await self.runtime.commit(ev.RunFrozen(count), _actor(command))
-        return f"frozen: {count} processes stopped in place"
+        return await self.lab.halting.freeze(command.reason, _actor(command))
 
     async def park(self, command: protocol.Command) -> str:
-        """Take running trials off the device; they start again from their first step on resume."""
-        if self.runtime.state.phase not in ("running", "paused", "frozen"):
-            raise Refusal(f"the run is {self.runtime.state.phase}: there is nothing to park")
-        self.lab.slots.set_open(False)
-        await self.runtime.commit(ev.RunParked(command.reason), _actor(command))
-        names = list(self.lab.runner.alive)
-        for name in names:
-            self.lab.runner.end(name, "park")
-        return f"parked: {len(names)} sandboxes ended; their trials run again on resume"
+        """Have running trials leave the device with their checkpoints."""
+        return await self.lab.halting.park(command.reason, _actor(command))
+
+    async def resume(self, command: protocol.Command) -> str:
+        """Go on after pause, freeze or park."""
+        return await self.lab.halting.resume(_actor(command))
+
+    async def rearm(self, command: protocol.Command) -> str:
+        """Lift the latch of a run that was frozen but not killed."""
+        return await self.lab.halting.rearm(command.reason[:1_000], _actor(command))
+
+    async def end(self, command: protocol.Command) -> str:
+        """Kill one trial."""
+        return self.lab.halting.end(command.target, _actor(command))
 
     async def stop(self, command: protocol.Command) -> str:
         """End everything in order; the engine leaves."""
         self._stop(f"stopped by {command.who or 'a client'}")
-        return "stopping"
+        return "stopping: trials write their checkpoints"
+
+    async def present(self, command: protocol.Command) -> str:
+        """A person is at the keys."""
+        return "seen"
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 

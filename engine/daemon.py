@@ -25,16 +25,21 @@ from engine.agents.evolver.agent import Evolver
 from engine.client.records import clear_latch, read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
 from engine.commands import Commands
+from engine.halting import Halting
 from engine.laboratory import Laboratory
 from engine.linear_attention.domain import LinearAttention
 from engine.loop import Loop
 from engine.memory import Memory
 from engine.monitor import monitor_forever
+from engine.oversight import Oversight
 from engine.runtime import Runtime, boot_id
 from engine.server import Server
+from engine.slots import Slots
 from engine.supervision import arming
+from engine.supervision.deadman import DeadMan
+from engine.supervision.lease import GuardFailed, Lease
 from engine.supervision.policy import BUILT_IN, PolicyError, load_policy
-from engine.trials import Slots, TrialRunner
+from engine.trials import TrialRunner
 from store import events as ev
 from store.config import ConfigError, RunConfig, load
 from store.journal import JournalError
@@ -78,6 +83,7 @@ class Engine:
         self.runtime = Runtime(root, config)
         self.leaving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._launcher = arming.launcher(root)
+        self._lease = Lease(root, config.sandbox.lease_seconds, self._lease_lost, self._guard_failed)
         self._tasks: list[asyncio.Task[None]] = []
 
     def leave(self, reason: str) -> None:
@@ -92,6 +98,7 @@ class Engine:
             loop.add_signal_handler(number, self.leave, signal.Signals(number).name)
         await self._open_run()
         laboratory = self._laboratory()
+        laboratory.runner.lease_lost = lambda: self._lease.lost
         commands = Commands(laboratory, self.leave)
         server = Server(
             self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle
@@ -99,12 +106,16 @@ class Engine:
         self.runtime.publish, self.runtime.live = server.publish, server.live
         await server.start()
         self._spawn(self.runtime.publish_forever())
-        self._spawn(monitor_forever(self.runtime, laboratory.slots, laboratory.runner))
+        self._spawn(monitor_forever(self.runtime, laboratory.slots, laboratory.runner, laboratory.deadman))
         finished = False
         try:
+            self._lease.start()
+            self._spawn(self._lease.keep())
             await self._prepare(laboratory)
+            self._spawn(laboratory.halting.watch_latch())
+            self._spawn(Oversight(laboratory).run())
             code, reason, finished = await self._work(laboratory)
-        except arming.NotArmed as error:
+        except (arming.NotArmed, GuardFailed) as error:
             await self.runtime.commit(ev.ArmingFailed(str(error)))
             code, reason = 1, f"not armed: {error}"
             print(f"asi: {reason}", file=sys.stderr)
@@ -113,6 +124,14 @@ class Engine:
             code, reason = 1, str(error)
         await self._leave(reason, finished, server)
         return code
+
+    def _lease_lost(self, event: ev.LeaseLost) -> None:
+        self.runtime.emit(event, "guard")
+
+    def _guard_failed(self, reason: str) -> None:
+        """Without a guard nothing may run."""
+        self.runtime.note(reason, "error")
+        self.leave(reason)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -145,6 +164,9 @@ class Engine:
             disk_mb=config.sandbox.disk_mb,
             publish=lambda message: self.runtime.live(message),
         )
+        def drill_launcher(ground: Path) -> arming.Launcher:
+            return arming.Launcher(ground, self._launcher.isolation)
+
         memory = Memory(self.paths.vectors, self.runtime)
         policy_file = self.paths.root / "policy.toml"
         return Laboratory(
@@ -152,6 +174,8 @@ class Engine:
             domain=domain,
             runner=runner,
             slots=slots,
+            halting=Halting(self.runtime, runner, slots, drill_launcher),
+            deadman=DeadMan(config.deadman),
             agent=Evolver(),
             policy=load_policy(policy_file if policy_file.exists() else BUILT_IN / "trusting.toml"),
             level="L0",
@@ -192,9 +216,10 @@ class Engine:
             reason = f"the loop failed: {type(error).__name__}: {error}"
             print(f"asi: {reason}", file=sys.stderr)
             return 1, reason, False
+        parked = await laboratory.halting.empty()
         research.cancel()
         await asyncio.gather(research, return_exceptions=True)
-        return 0, self.leaving.result(), False
+        return 0, f"{self.leaving.result()}; {parked}", False
 
     async def _leave(self, reason: str, finished: bool, server: Server) -> None:
         """Close everything in order; the last event says why."""
@@ -205,6 +230,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()
         await self.runtime.close()

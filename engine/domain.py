@@ -68,7 +68,10 @@ class VetSpec(msgspec.Struct, frozen=True):
 
 
 class TrialSpec(msgspec.Struct, frozen=True):
-    """One training process: one program, one tier, one seed. `tasks` names tasks of the tier, in order."""
+    """One training process: one program, one tier, one seed. `tasks` names tasks of the tier, in order.
+
+    With `resume` it goes on from `work/checkpoint.pt` and the scorer's `progress.json` of the same trial.
+    """
 
     trial: str
     program: str
@@ -76,6 +79,7 @@ class TrialSpec(msgspec.Struct, frozen=True):
     seed: int
     tasks: list[str]
     max_cpu_seconds: float = 600.0
+    resume: bool = False
 
 
 class TaskResult(msgspec.Struct, frozen=True):
@@ -99,7 +103,10 @@ class TaskResult(msgspec.Struct, frozen=True):
 
 
 class TrialResult(msgspec.Struct, frozen=True):
-    """Everything a finished trial reports; `tasks` come from the scorer, the counts from the harness."""
+    """Everything a finished trial reports; `tasks` come from the scorer, the counts from the harness.
+
+    `parked`: it was asked to leave and wrote a checkpoint instead of finishing.
+    """
 
     trial: str
     tasks: list[TaskResult]
@@ -111,6 +118,7 @@ class TrialResult(msgspec.Struct, frozen=True):
     cpu_seconds: float
     data_hash: str
     failure: str = ""
+    parked: bool = False
 
 
 class TaskInfo(msgspec.Struct, frozen=True):
@@ -222,7 +230,11 @@ class Domain(Protocol):
         ...
 
     def scorer_argv(self, folder: Path, read_fd: int, write_fd: int) -> list[str]:
-        """Drive a worker and print one `TrialResult` as JSON; writes `scores.jsonl` into `folder` on the way."""
+        """Drive a worker and print one `TrialResult` as JSON; writes `scores.jsonl` into `folder` on the way.
+
+        On SIGTERM it has the worker write `work/checkpoint.pt`, keeps its own account in `progress.json`, and answers
+        with `parked`.
+        """
         ...
 
     def lowest_honest_loss(self, task: str, step: int) -> float:

@@ -15,35 +15,21 @@ from typing import Literal
 
 import msgspec
 
-from engine import cache, racing, scoring
+from engine import scoring
 from engine.agents.protocol import AnalysisBrief, Fix, Member, ProposalBrief, RepairBrief
-from engine.client.protocol import LiveStep, LiveText
-from engine.domain import GateResult, TrialSpec, VetReport
-from engine.laboratory import Laboratory, as_member
+from engine.domain import GateResult, VetReport
+from engine.laboratory import as_member
 from engine.predictions import check_predictions
 from engine.supervision import risk
 from engine.supervision.policy import Case, decide
-from engine.trials import TrialFailure, TrialSuccess, VettingFailed
+from engine.training import Training
+from engine.trials import Ended, VettingFailed
 from store import events as ev
-from store.state import Experiment, Request, Trial
-
-Outcome = Literal["ranked", "duplicate", "rejected", "failed"]
-SECONDS_BEYOND_PREDICTION = 6.0
-LEAST_TRIAL_SECONDS = 240.0
+from store.state import Experiment, Request
 
 
-class Machine:
+class Machine(Training):
     """Drives one experiment to its end."""
-
-    def __init__(self, laboratory: Laboratory, experiment: str) -> None:
-        self.lab = laboratory
-        self.runtime = laboratory.runtime
-        self.id = experiment
-
-    @property
-    def entry(self) -> Experiment:
-        """The experiment as it stands."""
-        return self.runtime.state.experiments[self.id]
 
     async def run(self) -> None:
         """Advance until the experiment is closed."""
@@ -65,23 +51,6 @@ class Machine:
     async def may_work(self) -> None:
         """Wait while the run is paused, frozen or parked."""
         await self.runtime.until(lambda state: state.phase == "running")
-
-    def doing(self, text: str) -> None:
-        """Tell watchers what happens right now."""
-        self.runtime.live(LiveStep(self.id, text, time.time()))
-
-    def say(self, role: str) -> Callable[[str], None]:
-        """A function that streams an agent's text to the transcripts; safe to call from any thread."""
-        loop = asyncio.get_running_loop()
-
-        def speak(text: str) -> None:
-            loop.call_soon_threadsafe(self.runtime.live, LiveText(self.id, role, text[:20_000]))
-
-        return speak
-
-    async def close(self, outcome: Outcome, reason: str = "") -> None:
-        """End the experiment."""
-        await self.runtime.commit(ev.ExperimentClosed(self.id, outcome, reason[:500]))
 
     # --- propose ------------------------------------------------------------------------------------------------------
 
@@ -174,11 +143,15 @@ class Machine:
             self.doing("vetting")
             quadratic = baseline and not self.counts_as_linear()
             spec = self.lab.domain.vet_spec(self.lab.tier, quadratic)
+            started = time.monotonic()
             try:
                 name = f"vet-{self.id}-{entry.repairs}-{secrets.token_hex(2)}"
                 report = await self.lab.runner.vet(name, source, spec)
             except VettingFailed as error:
-                report = VetReport(passed=False, gates=[GateResult("load", False, str(error)[:1_000])])
+                gates, seconds = [GateResult("load", False, str(error)[:1_000])], time.monotonic() - started
+                report = VetReport(passed=False, gates=gates, seconds=seconds)
+            except Ended as ended:
+                return await self.wait_out(ended)
         await self.runtime.commit(
             ev.ProgramVetted(
                 experiment=self.id,
@@ -299,102 +272,17 @@ class Machine:
                 )
             )
 
-    # --- train --------------------------------------------------------------------------------------------------------
-
-    def wanted_seed(self) -> int | None:
-        """The next seed to train, or None when there are enough."""
-        done = {trial.seed for trial in self.finished()}
-        wanted = racing.wanted_seeds(self.runtime.state, self.entry, self.runtime.config.trials, self.lab.baseline)
-        return next((seed for seed in range(wanted) if seed not in done), None)
-
-    def finished(self) -> list[Trial]:
-        """Trials of the present program with scores."""
-        return [
-            t
-            for t in self.runtime.state.finished_trials(self.id, self.entry.program)
-            if t.tier == self.lab.tier and t.data_hash == self.lab.data_hash
-        ]
+    # --- train, score and analyse -------------------------------------------------------------------------------------
 
     async def train(self) -> None:
-        """Train the next seed, from the cache where the same trial has run on this machine."""
-        entry, tier = self.entry, self.lab.tier
-        seed = self.wanted_seed()
+        """Train the next seed of an approved program; a parked trial comes first."""
+        entry, parked = self.entry, self.parked()
+        seed = parked.seed if parked else self.wanted_seed()
         if seed is None:
             return await self.score()
-        if entry.approved_program != entry.program or entry.approved_tier != tier:
+        if entry.approved_program != entry.program or entry.approved_tier != self.lab.tier:
             return await self.gate()
-        baseline = entry.origin == "baseline"
-        key = cache.key(entry.program, tier, seed, self.lab.data_hash)
-        if baseline and (known := await asyncio.to_thread(cache.load, key)):
-            trial = f"{self.id}-s{seed}"
-            self.runtime.emit(msgspec.structs.replace(known, experiment=self.id, trial=trial, cached=True))
-            return
-        self.doing(f"waits for a slot to train seed {seed}")
-        async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline):
-            if self.runtime.state.phase != "running":
-                return
-            self.doing(f"training seed {seed}")
-            await self.run_trial(entry, seed, key)
-
-    async def run_trial(self, entry: Experiment, seed: int, key: str) -> None:
-        """One trial, from its start on record to its end on record."""
-        attempt = sum(1 for name in entry.trials if self.runtime.state.trials[name].seed == seed)
-        trial = f"{self.id}-s{seed}" + (f"-{attempt + 1}" if attempt else "")
-        tasks = [task.name for task in self.lab.domain.tasks(self.lab.tier)]
-        allowed = max(LEAST_TRIAL_SECONDS, SECONDS_BEYOND_PREDICTION * entry.predicted_cpu_seconds)
-        spec = TrialSpec(trial, entry.program, self.lab.tier, seed, tasks, allowed)
-        # The bytes that run are read by the approved hash, and verified by the blob store on the way.
-        source = await self.runtime.text(entry.approved_program)
-        await self.runtime.commit(
-            ev.TrialStarted(trial, self.id, entry.approved_program, self.lab.tier, seed, self.lab.level)
-        )
-        try:
-            ended = await self.lab.runner.train(spec, self.id, source)
-        except asyncio.CancelledError:
-            self.runtime.emit(ev.TrialKilled(trial, self.id, "the end of the engine"))
-            raise
-        if isinstance(ended, TrialSuccess):
-            await self.record_success(spec, ended, key)
-        else:
-            await self.record_failure(spec, ended)
-
-    async def record_success(self, spec: TrialSpec, ended: TrialSuccess, key: str) -> None:
-        """Write a finished trial down and remember it for this machine."""
-        result = ended.result
-        event = ev.TrialFinished(
-            trial=spec.trial,
-            experiment=self.id,
-            program=spec.program,
-            tier=spec.tier,
-            seed=spec.seed,
-            tasks=[ev.TaskScore(task.task, task.score, task.final, task.metric) for task in result.tasks],
-            parameters=result.parameters,
-            training_flops=result.training_flops,
-            tokens=result.tokens,
-            state_floats=result.state_floats,
-            cpu_seconds=round(result.cpu_seconds, 2),
-            wall_seconds=round(ended.wall_seconds, 2),
-            data_hash=self.lab.data_hash,
-            points_hash=ended.points_hash,
-            result=await self.runtime.put(msgspec.json.encode(result).decode()),
-        )
-        await self.runtime.commit(event)
-        if self.entry.origin == "baseline":
-            await asyncio.to_thread(cache.save, key, event)
-
-    async def record_failure(self, spec: TrialSpec, ended: TrialFailure) -> None:
-        """Write down why a trial has no score."""
-        seconds = round(ended.cpu_seconds, 2)
-        if ended.killed:
-            await self.runtime.commit(ev.TrialKilled(spec.trial, self.id, ended.reason, seconds))
-            return
-        if ended.anomaly or ended.cheat:
-            self.runtime.emit(ev.TrialAnomaly(spec.trial, self.id, ended.reason, ended.evidence[:1_000]))
-        await self.runtime.commit(
-            ev.TrialFailed(spec.trial, self.id, ended.reason, ended.evidence[:1_000], ended.cheat, seconds)
-        )
-
-    # --- score and analyse --------------------------------------------------------------------------------------------
+        await self.train_seed(seed, parked)
 
     async def score(self) -> None:
         """Compare with the baseline on shared seeds; waits until the baseline has one."""

@@ -9,9 +9,12 @@ import msgspec
 from engine import scoring
 from engine.agents.protocol import Agent, Member
 from engine.domain import Domain
+from engine.halting import Halting
 from engine.runtime import Runtime
+from engine.slots import Slots
+from engine.supervision.deadman import DeadMan
 from engine.supervision.policy import Policy
-from engine.trials import Slots, TrialRunner
+from engine.trials import TrialRunner
 from store.state import Experiment
 
 
@@ -22,6 +25,8 @@ class Laboratory(msgspec.Struct):
     domain: Domain
     runner: TrialRunner
     slots: Slots
+    halting: Halting
+    deadman: DeadMan
     agent: Agent
     policy: Policy
     level: str

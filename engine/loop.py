@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 
 from engine import sampling, scoring
 from engine.experiment import Machine
 from engine.laboratory import Laboratory, baseline_id
-from engine.supervision.ledger import accounts, crossed
+from engine.supervision.ledger import may_open
 from store import events as ev
 from store.journal import JournalFailed
 
 COLLAPSE_SHARE = 0.5
 COLLAPSE_FROM = 12
-LEDGER_SECONDS = 5.0
 
 
 class Loop:
@@ -34,8 +32,7 @@ class Loop:
     async def run(self) -> str:
         """Work until the asked number of experiments is closed; returns why it ended."""
         await self._open_baselines()
-        # The guards end with the loop, the experiments are waited for: two groups.
-        guards = [asyncio.create_task(self._watch_budget()), asyncio.create_task(self._rescore_forever())]
+        rescoring = asyncio.create_task(self._rescore_forever())
         try:
             async with asyncio.TaskGroup() as group:
                 for entry in list(self.runtime.state.experiments.values()):
@@ -46,8 +43,7 @@ class Loop:
                     task.cancel()
             return f"{self._opened()} experiments are done; {self._verdict()}"
         finally:
-            for guard in guards:
-                guard.cancel()
+            rescoring.cancel()
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
         """Open proposals while there is room; return when all are closed and the noise floor is known."""
@@ -60,7 +56,8 @@ class Loop:
             more = not self.experiments or self._opened() < self.experiments
             if not more and not busy and not self.runtime.state.experiments[self.lab.baseline].open:
                 return
-            if more and busy < config.concurrency and self.runtime.state.phase == "running" and self._open_next():
+            room = busy < config.concurrency and may_open(self.runtime.state, self.runtime.config.budget)
+            if more and room and self.runtime.state.phase == "running" and self._open_next():
                 continue
             await self.runtime.changed()
 
@@ -168,26 +165,3 @@ class Loop:
         if not self._collapse_reported and ranked >= COLLAPSE_FROM and share > COLLAPSE_SHARE:
             self._collapse_reported = True
             self.runtime.note(f"branch collapse: {share:.0%} of the pool descends from {founder}", "warning")
-
-    async def _watch_budget(self) -> None:
-        """Warn at 80 % of a cap, pause at the cap."""
-        while True:
-            await asyncio.sleep(LEDGER_SECONDS)
-            disk = await asyncio.to_thread(self._disk_bytes)
-            state = self.runtime.state
-            for event in crossed(state, accounts(state, self.runtime.config.budget, time.time(), disk)):
-                await self.runtime.commit(event)
-                if event.hard and state.phase == "running":
-                    reason = f"the cap of {event.cap:g} {event.currency} is reached; `asi resume` goes on without it"
-                    await self.runtime.commit(ev.RunPaused(reason))
-
-    def _disk_bytes(self) -> float:
-        root = self.runtime.paths.root
-        total = 0
-        for path in root.rglob("*"):
-            try:
-                total += path.lstat().st_size
-            except OSError:
-                continue
-        return float(total)
-

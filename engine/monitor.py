@@ -11,7 +11,9 @@ import psutil
 
 from engine.client.protocol import Device, LiveLoad
 from engine.runtime import Runtime
-from engine.trials import Slots, TrialRunner
+from engine.slots import Slots
+from engine.supervision.deadman import DeadMan
+from engine.trials import TrialRunner
 
 PERIOD = 1.0
 
@@ -47,7 +49,7 @@ def devices() -> list[Device]:
     return found
 
 
-async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner) -> None:
+async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner, deadman: DeadMan) -> None:
     """Publish `LiveLoad` every second; `loop_lag_ms` is how late this very loop was."""
     psutil.cpu_percent()
     late = 0.0
@@ -64,6 +66,7 @@ async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner) -
                 slots=slots.total,
                 loop_lag_ms=late * 1000,
                 devices=found,
+                deadman_left=deadman.left,
             )
         )
         begin = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from store.schema import collect
 from store.state import RunState, fold
 
 PUBLISH_SECONDS = 0.05
+CLOCK_TOLERANCE = 2.0  # seconds: a wall clock that drifts or is nudged moves by less
 
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class Runtime:
         for record in read(self.paths.journal):
             self.state = fold(self.state, record)
         self._pending: list[ev.Record] = []
+        self._clock_offset = time.time() - time.monotonic()
         self._changed = asyncio.Event()
         self._reader = ThreadPoolExecutor(1, "projection")
         self._projection: Projection | None = None
@@ -68,12 +71,25 @@ class Runtime:
 
     def emit(self, event: ev.Event, actor: str = "engine") -> ev.Record:
         """Record an event. Raises `JournalFailed` when the journal can no longer be written."""
+        if not isinstance(event, ev.ClockJumped):
+            self.check_clock()
         record = self.journal.append(event, actor)
         self.state = fold(self.state, record)
         self._pending.append(record)
         self._changed.set()
         self._changed = asyncio.Event()
         return record
+
+    def check_clock(self) -> None:
+        """Put it on record when the wall clock has jumped, so that no time is counted that did not pass.
+
+        Called before every event: each one's time is then right with respect to the one before it.
+        """
+        offset = time.time() - time.monotonic()
+        jump = offset - self._clock_offset
+        if abs(jump) > CLOCK_TOLERANCE:
+            self._clock_offset = offset
+            self.emit(ev.ClockJumped(round(jump, 3)))
 
     async def commit(self, event: ev.Event, actor: str = "engine") -> ev.Record:
         """Record an event and wait until it is on disk. Raises `JournalFailed`."""
@@ -136,7 +152,7 @@ class Runtime:
             # Collected here, where the state cannot change meanwhile; written on the projection's own thread.
             await self.in_projection(projection.write, collect(fresh, self.state))
         for record in fresh:
-            if isinstance(record.data, ev.TrialFinished | ev.TrialFailed | ev.TrialKilled):
+            if isinstance(record.data, ev.TrialFinished | ev.TrialFailed | ev.TrialKilled | ev.TrialParked):
                 await self.in_projection(projection.load_curves, self.paths.trials, record.data.trial)
 
     async def close(self) -> None:

@@ -1,111 +1,104 @@
 """Run one vetting or one training process in its sandbox, under watch, and bring back what can be trusted of it.
 
-Slots are CPU cores: every sandbox takes one. Two lanes share them: proposals, and the baselines beside them, which get
-every third slot while proposals wait too.
+A trial is two processes: the worker in the sandbox, and the trusted scorer outside that drives it. Whatever ends
+either from outside (a person, a lost lease, the emergency stop, parking) is told apart from what the program did.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import hashlib
 import os
+import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from watchfiles import awatch
 
-from engine.client.protocol import CurvePoint, LiveCurve
-from engine.client.rundir import RunPaths
-from engine.domain import Domain, Point, ScorePoint, TrialResult, TrialSpec, VetReport, VetSpec
-from engine.supervision.sandbox import Exit, Latched, Launcher, LaunchFailed, SandboxProcess, SandboxSpec
+import engine
+from engine import checkpoints
+from engine.client.freeze import FreezeReport, freeze_records, thaw_records
+from engine.client.rundir import RUN_MARK, RunPaths, run_mark
+from engine.domain import Domain, TrialResult, TrialSpec, VetReport, VetSpec
+from engine.supervision.sandbox import Exit, Launcher, LaunchFailed, SandboxProcess, SandboxSpec
+from engine.tailing import Curve, Publish, open_plain
 from engine.watch import Anomaly, Watch
 
-MAX_LINE = 4_096
-MAX_POINTS_BYTES = 16 * 1024 * 1024
 MAX_REPORT = 1 << 20
 VET_CPU_SECONDS = 180
+VET_SECONDS = 900.0  # a vetting that sleeps uses no CPU time
 TICK_SECONDS = 0.5
-BASELINE_SHARE = 3
+LAUNCH_SECONDS = 2.0  # a launch under way when everything is to be frozen is waited for so long
 
-Publish = Callable[[LiveCurve], None]
-Line = TypeVar("Line", Point, ScorePoint)
+
+class Ended(Exception):
+    """A sandbox was ended from outside, or could not be started: not the program's fault, and no result either.
+
+    `who` ended it: `person:<login>`, `park`, `the lease`, `the emergency stop`, or what kept it from starting.
+    """
+
+    def __init__(self, who: str, cpu_seconds: float = 0.0) -> None:
+        super().__init__(who)
+        self.who, self.cpu_seconds = who, cpu_seconds
+
+
+class NotStarted(Ended):
+    """The launcher could not start a sandbox on this machine as it is now; the message is one line."""
+
+
+class VettingFailed(Exception):
+    """The vetting process gave no report; the message says why."""
 
 
 class TrialFailure(msgspec.Struct, frozen=True):
-    """A trial without a score. `killed`: ended from outside, not by its own fault."""
+    """A trial without a score, by its own fault."""
 
     reason: str
     evidence: str = ""
     cheat: bool = False
-    killed: bool = False
     anomaly: bool = False
     cpu_seconds: float = 0.0
 
 
+class TrialParted(msgspec.Struct, frozen=True):
+    """A trial that left the device and can go on; `checkpoint` is a sha256, empty where it starts over."""
+
+    checkpoint: str
+    cpu_seconds: float
+
+
 class TrialSuccess(msgspec.Struct, frozen=True):
-    """A trial with sealed scores. Hashes are of points.jsonl and of the result."""
+    """A trial with sealed scores. `wall_seconds` are those in which it was allowed to run."""
 
     result: TrialResult
     points_hash: str
     wall_seconds: float
 
 
-class Slots:
-    """Places for sandboxes. `hold()` waits for one; lanes are served in order of arrival."""
+class RunningClock:
+    """Seconds in which trials were allowed to run: it stands still while they are frozen."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.used = 0
-        self._granted = 0
-        self._lanes: tuple[collections.deque[asyncio.Future[None]], ...] = (collections.deque(), collections.deque())
-        self.open = True
+    def __init__(self) -> None:
+        self._stopped_at: float | None = None
+        self._lost = 0.0
 
-    @contextlib.asynccontextmanager
-    async def hold(self, baseline: bool = False, urgent: bool = False) -> AsyncIterator[None]:
-        """Wait for a slot and keep it while the block runs. `urgent` goes to the head of its lane."""
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lane = self._lanes[1 if baseline else 0]
-        lane.appendleft(ticket) if urgent else lane.append(ticket)
-        self._grant()
-        try:
-            await ticket
-        except asyncio.CancelledError:
-            if ticket.done() and not ticket.cancelled():
-                self._release()
-            else:
-                lane.remove(ticket)
-            raise
-        try:
-            yield
-        finally:
-            self._release()
+    def __call__(self) -> float:
+        """Running seconds since some moment in the past."""
+        return (time.monotonic() if self._stopped_at is None else self._stopped_at) - self._lost
 
-    def set_open(self, value: bool) -> None:
-        """Close to hold everything that waits (pause), open to let it go on."""
-        self.open = value
-        self._grant()
+    def stop(self) -> None:
+        """Trials are frozen from now on."""
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
 
-    def _release(self) -> None:
-        self.used -= 1
-        self._grant()
-
-    def _grant(self) -> None:
-        while self.open and self.used < self.total:
-            proposals, baselines = self._lanes
-            turn = baselines if self._granted % BASELINE_SHARE == 0 else proposals
-            lane = turn or proposals or baselines
-            if not lane:
-                return
-            ticket = lane.popleft()
-            if not ticket.done():
-                self._granted += 1
-                self.used += 1
-                ticket.set_result(None)
+    def go(self) -> None:
+        """Trials run again."""
+        if self._stopped_at is not None:
+            self._lost += time.monotonic() - self._stopped_at
+            self._stopped_at = None
 
 
 class TrialRunner:
@@ -117,35 +110,68 @@ class TrialRunner:
         self._paths, self._domain, self._launcher = RunPaths(root), domain, launcher
         self._memory_mb, self._disk_mb, self._publish = memory_mb, disk_mb, publish
         self.alive: dict[str, SandboxProcess] = {}
-        self.frozen = False
+        self.clock = RunningClock()
+        self.parked = False
+        self._launching = 0
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self.lease_lost: Callable[[], bool] = lambda: False
+        self._environment = {
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(engine.__file__).resolve().parents[1]),
+            "PYTHONSAFEPATH": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            RUN_MARK: run_mark(root),
+        }
+        self._scorers: dict[str, asyncio.subprocess.Process] = {}
         self._ended: dict[str, str] = {}
         self._killing: set[asyncio.Future[Exit]] = set()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether everything is stopped in place, and what wants to start waits."""
+        return not self._thawed.is_set()
+
+    @property
+    def training(self) -> list[str]:
+        """The trials whose processes are alive."""
+        return list(self._scorers)
+
+    # --- vetting and training -----------------------------------------------------------------------------------------
+
     async def vet(self, name: str, source: str, spec: VetSpec) -> VetReport:
-        """Run the vetting battery on a program. Raises `VettingFailed` when no report came back."""
+        """Run the vetting battery on a program.
+
+        Raises:
+            VettingFailed: no report came back, by the program's fault.
+            Ended: it was ended from outside, or did not start.
+        """
         folder = self._paths.trials / name
-        workdir = _fresh_workdir(folder)
-        (workdir / "program.py").write_text(source, encoding="utf-8")
-        (workdir / "spec.json").write_bytes(msgspec.json.encode(spec))
+        with _trouble_is_ours():
+            workdir = await asyncio.to_thread(_prepare, folder, source, False)
+            (workdir / "spec.json").write_bytes(msgspec.json.encode(spec))
         read_end, write_end = os.pipe()
         try:
             argv = [*self._domain.vet_argv(workdir), "--report-fd", str(write_end)]
             process = await self._launch(name, argv, workdir, [], [write_end], VET_CPU_SECONDS)
-        except LaunchFailed as error:
-            os.close(read_end)
-            raise VettingFailed(str(error)) from error
         except BaseException:
             os.close(read_end)
             raise
         finally:
             os.close(write_end)
         ended = Exit(None, None)
+        limit = asyncio.create_task(self._end_after(process, VET_SECONDS))
         try:
             raw = await _read_bounded(read_end, MAX_REPORT)
             ended = await process.wait()
         finally:
+            limit.cancel()
             await process.kill()
             self.alive.pop(name, None)
+        if who := self._who_ended(name, ended):
+            raise Ended(who, process.peak().cpu_seconds)
         line = raw.strip().rsplit(b"\n", 1)[-1]
         try:
             return msgspec.json.decode(line, type=VetReport)
@@ -153,127 +179,247 @@ class TrialRunner:
             why = ended.reason or f"its log ends: {_tail(folder / 'stdout.log')}"
             raise VettingFailed(f"vetting gave no report; {why}") from None
 
-    async def train(self, spec: TrialSpec, experiment: str, source: str) -> TrialSuccess | TrialFailure:
-        """Run one trial to its end: worker in the sandbox, trusted scorer outside, watch over both."""
+    async def train(
+        self, spec: TrialSpec, experiment: str, source: str, used_cpu_seconds: float = 0.0
+    ) -> TrialSuccess | TrialFailure | TrialParted:
+        """Run one trial to its end: worker in the sandbox, trusted scorer outside, watch over both.
+
+        With `spec.resume` it goes on from its kept checkpoint; `used_cpu_seconds` is what it has used before.
+
+        Raises:
+            Ended: it was ended from outside, or did not start.
+        """
         folder = self._paths.trials / spec.trial
-        workdir = _fresh_workdir(folder)
-        (workdir / "program.py").write_text(source, encoding="utf-8")
-        await asyncio.to_thread(self._domain.write_specs, spec, folder)
-        started = time.monotonic()
-        to_worker, from_worker = os.pipe(), os.pipe()
-        process: SandboxProcess | None = None
-        scorer: asyncio.subprocess.Process | None = None
-        try:
-            argv = self._domain.worker_argv(workdir, to_worker[0], from_worker[1])
-            readable = self._domain.readable(spec)
-            pass_fds = [to_worker[0], from_worker[1]]
-            process = await self._launch(spec.trial, argv, workdir, readable, pass_fds, spec.max_cpu_seconds)
-            scorer = await asyncio.create_subprocess_exec(
-                *self._domain.scorer_argv(folder, from_worker[0], to_worker[1]),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=[from_worker[0], to_worker[1]],
-            )
-        except (OSError, LaunchFailed) as error:
-            return TrialFailure("the sandbox did not start", str(error), killed=isinstance(error, Latched))
-        finally:
-            for descriptor in (*to_worker, *from_worker):
-                os.close(descriptor)
-            if process is not None and scorer is None:
-                await process.kill()
-                self.alive.pop(spec.trial, None)
-        try:
-            return await self._follow(spec, experiment, folder, process, scorer, started)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                scorer.kill()
-            await scorer.wait()
-            await process.kill()
-            self.alive.pop(spec.trial, None)
+        with _trouble_is_ours():
+            workdir = await asyncio.to_thread(_prepare, folder, source, spec.resume)
+            await asyncio.to_thread(self._domain.write_specs, spec, folder)
+        curve = Curve(spec, experiment, folder, self._domain, self._publish, self.clock)
+        started = self.clock()
+        async with self._pair(spec, folder, workdir, used_cpu_seconds) as (process, scorer):
+            raw = await self._follow(spec, process, scorer, curve, used_cpu_seconds)
+            if raw is not None:
+                curve.read()
+            ended = await process.kill()
+        cpu_seconds = used_cpu_seconds + process.peak().cpu_seconds
+        if who := self._who_ended(spec.trial, ended):
+            raise Ended(who, cpu_seconds)
+        if curve.anomaly is not None:
+            what = curve.anomaly
+            return TrialFailure(what.what, what.evidence, what.what == "leak", anomaly=True, cpu_seconds=cpu_seconds)
+        outcome = self._conclude(spec, raw or b"", ended, cpu_seconds)
+        if self.parked and isinstance(outcome, TrialFailure) and not raw:
+            raise Ended("park", cpu_seconds)  # the scorer was asked to leave before it could answer
+        if isinstance(outcome, TrialFailure):
+            return outcome
+        if outcome.parked:
+            sha = await asyncio.to_thread(checkpoints.keep, folder, self._disk_mb << 20)
+            return TrialParted(sha, max(cpu_seconds, outcome.cpu_seconds))
+        points = await asyncio.to_thread(_file_hash, workdir / "points.jsonl")
+        return TrialSuccess(outcome, points, self.clock() - started)
+
+    # --- stopping and going on ----------------------------------------------------------------------------------------
 
     def end(self, name: str, who: str) -> bool:
         """Kill one sandbox; its owner is told that it was ended by `who`. False when it is not alive."""
         process = self.alive.get(name)
         if process is None:
             return False
-        self._ended[name] = who
-        self._killing.add(asyncio.ensure_future(process.kill(f"ended by {who}")))
+        self._ended.setdefault(name, who)
+        killing = asyncio.ensure_future(process.kill(f"ended by {who}"))
+        self._killing.add(killing)
+        killing.add_done_callback(self._killing.discard)
         return True
 
-    async def freeze(self) -> int:
-        """Stop every sandbox in place; returns how many processes were stopped."""
-        self.frozen = True
-        reports = await asyncio.gather(*(process.freeze() for process in self.alive.values()))
-        return sum(len(report.pids) for report in reports)
+    async def freeze(self) -> FreezeReport:
+        """Stop every sandbox and scorer in place, and with them every clock. Nothing starts until `thaw`."""
+        self._thawed.clear()
+        self.clock.stop()
+        self._signal_scorers(signal.SIGSTOP)
+        report = await self._freeze_alive()
+        until = time.monotonic() + LAUNCH_SECONDS
+        while self._launching and time.monotonic() < until:
+            await asyncio.sleep(0.002)
+            if not self._launching:
+                late = await self._freeze_alive()
+                report = late._replace(milliseconds=report.milliseconds + late.milliseconds)
+        return report
+
+    async def _freeze_alive(self) -> FreezeReport:
+        return await asyncio.to_thread(freeze_records, [process.record for process in self.alive.values()])
 
     async def thaw(self) -> None:
-        """Let every frozen sandbox go on."""
-        await asyncio.gather(*(process.thaw() for process in self.alive.values()))
-        self.frozen = False
+        """Let every frozen sandbox go on. Vetting measures times, so one that was frozen begins anew."""
+        for name in self.alive.keys() - self._scorers.keys():
+            self.end(name, "the freeze")
+        await asyncio.to_thread(thaw_records, [process.record for process in self.alive.values()])
+        self._signal_scorers(signal.SIGCONT)
+        self.clock.go()
+        self._thawed.set()
+
+    async def park(self, grace: float) -> tuple[int, int]:
+        """Have every trial write its checkpoint and leave; end whatever has not left after `grace` seconds.
+
+        Returns how many sandboxes left by themselves, and how many were ended. Nothing starts until `unpark`.
+        """
+        self.parked = True
+        names = set(self.alive)
+        for name in names - self._scorers.keys():
+            self.end(name, "park")
+        self._signal_scorers(signal.SIGTERM)
+        until = time.monotonic() + grace
+        while names & self._scorers.keys() and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        late = names & self._scorers.keys()
+        for name in late:
+            self.end(name, f"park: no checkpoint within {grace:.0f} s")
+        while names & self.alive.keys() and time.monotonic() < until + 30.0:
+            await asyncio.sleep(0.02)
+        return len(names) - len(late), len(late)
+
+    def unpark(self) -> None:
+        """Sandboxes may start again after `park`."""
+        self.parked = False
+
+    def _signal_scorers(self, number: int) -> None:
+        for scorer in self._scorers.values():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended; its trial is about to
+                scorer.send_signal(number)
+
+    def _who_ended(self, name: str, ended: Exit) -> str:
+        """Who ended a sandbox from outside, empty when it ended by itself or by the watch over its limits."""
+        if who := self._ended.pop(name, ""):
+            return who
+        killed = ended.signal == signal.SIGKILL and not ended.reason
+        return "the lease" if killed and self.lease_lost() else ""
+
+    # --- starting, watching, judging ----------------------------------------------------------------------------------
 
     async def _launch(
         self, name: str, argv: list[str], workdir: Path, readable: list[Path], fds: list[int], cpu_seconds: float
     ) -> SandboxProcess:
-        process = await self._launcher.start(
-            SandboxSpec(
-                id=name,
-                argv=tuple(argv),
-                workdir=workdir,
-                read_only=tuple(readable),
-                memory_mb=self._memory_mb,
-                disk_mb=self._disk_mb,
-                cpu_seconds=int(cpu_seconds) + 1,
-                pass_fds=tuple(fds),
-                log=workdir.parent / "stdout.log",
-            )
+        spec = SandboxSpec(
+            id=name,
+            argv=tuple(argv),
+            workdir=workdir,
+            read_only=tuple(readable),
+            memory_mb=self._memory_mb,
+            disk_mb=self._disk_mb,
+            cpu_seconds=int(cpu_seconds) + 1,
+            pass_fds=tuple(fds),
+            log=workdir.parent / "stdout.log",
         )
-        self.alive[name] = process
+        await self._thawed.wait()
+        self._launching += 1
+        try:
+            process = await self._launcher.start(spec)
+            self.alive[name] = process
+        except LaunchFailed as error:
+            if self.lease_lost():
+                raise Ended("the lease") from error
+            raise NotStarted(str(error)) from error
+        finally:
+            self._launching -= 1
+        if self.parked:
+            self.alive.pop(name)
+            await process.kill()
+            raise Ended("park")
         return process
+
+    @contextlib.asynccontextmanager
+    async def _pair(
+        self, spec: TrialSpec, folder: Path, workdir: Path, used_cpu_seconds: float
+    ) -> AsyncIterator[tuple[SandboxProcess, asyncio.subprocess.Process]]:
+        """Worker and scorer with two pipes between them; both are dead when the block is left."""
+        to_worker, from_worker = os.pipe(), os.pipe()
+        process: SandboxProcess | None = None
+        scorer: asyncio.subprocess.Process | None = None
+        try:
+            try:
+                argv = self._domain.worker_argv(workdir, to_worker[0], from_worker[1])
+                left = max(1.0, spec.max_cpu_seconds - used_cpu_seconds)
+                readable, fds = self._domain.readable(spec), [to_worker[0], from_worker[1]]
+                process = await self._launch(spec.trial, argv, workdir, readable, fds, left)
+                scorer = await self._start_scorer(folder, from_worker[0], to_worker[1])
+            finally:
+                for descriptor in (*to_worker, *from_worker):
+                    os.close(descriptor)
+            self._scorers[spec.trial] = scorer
+            if self.frozen:
+                scorer.send_signal(signal.SIGSTOP)
+            yield process, scorer
+        finally:
+            if scorer is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    scorer.kill()
+                await scorer.wait()
+            if process is not None:
+                await process.kill()
+            self._scorers.pop(spec.trial, None)
+            self.alive.pop(spec.trial, None)
+
+    async def _start_scorer(self, folder: Path, read_end: int, write_end: int) -> asyncio.subprocess.Process:
+        """The trusted half, in an environment built from nothing: no key of ours is near hostile data."""
+        argv = self._domain.scorer_argv(folder, read_end, write_end)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                pass_fds=[read_end, write_end],
+                cwd="/",
+                env=self._environment,
+            )
+        except OSError as error:
+            raise NotStarted(f"the scorer did not start: {error}") from error
 
     async def _follow(
         self,
         spec: TrialSpec,
-        experiment: str,
-        folder: Path,
         process: SandboxProcess,
         scorer: asyncio.subprocess.Process,
-        started: float,
-    ) -> TrialSuccess | TrialFailure:
+        curve: Curve,
+        used_cpu_seconds: float,
+    ) -> bytes | None:
+        """What the scorer printed; None when the watch found something first (then `curve.anomaly` says what)."""
         assert scorer.stdout is not None
-        curve = _Curve(spec, experiment, folder, self._domain, self._publish)
-        answer = asyncio.ensure_future(scorer.stdout.read())
-        watching = asyncio.ensure_future(self._watch(spec, process, curve))
+        answer = asyncio.ensure_future(_read_stream(scorer.stdout, MAX_REPORT))
+        watching = asyncio.ensure_future(self._watch(spec, process, curve, used_cpu_seconds))
         try:
             await asyncio.wait({answer, watching}, return_when=asyncio.FIRST_COMPLETED)
-            cpu_seconds = process.peak().cpu_seconds
-            if watching.done() and not answer.done():
-                anomaly = watching.result()
-                return TrialFailure(
-                    anomaly.what, anomaly.evidence, cheat=anomaly.what == "leak", anomaly=True, cpu_seconds=cpu_seconds
-                )
-            raw = answer.result()
+            if answer.done():
+                return answer.result()
+            curve.anomaly = watching.result()
+            return None
         finally:
             for task in (answer, watching):
                 task.cancel()
             await asyncio.gather(answer, watching, return_exceptions=True)
-        curve.read()
-        ended = await process.kill()
-        return self._conclude(spec, raw, curve, folder, ended, time.monotonic() - started, cpu_seconds)
 
-    def _conclude(
-        self,
-        spec: TrialSpec,
-        raw: bytes,
-        curve: _Curve,
-        folder: Path,
-        ended: Exit,
-        wall_seconds: float,
-        cpu_seconds: float,
-    ) -> TrialSuccess | TrialFailure:
+    async def _watch(self, spec: TrialSpec, process: SandboxProcess, curve: Curve, used_cpu_seconds: float) -> Anomaly:
+        """Tail the trial's files until something is wrong; returns the anomaly. Cancelled when the trial ends well."""
+        watch = Watch(spec.max_cpu_seconds, self._domain.lowest_honest_loss)
+        started = self.clock()
+        tick = int(TICK_SECONDS * 1000)
+        async for _ in awatch(curve.folder, step=50, debounce=200, rust_timeout=tick, yield_on_timeout=True):
+            running = self.clock() - started
+            cpu_seconds = used_cpu_seconds + process.peak().cpu_seconds
+            for point in curve.read():
+                if anomaly := watch.point(point, running, cpu_seconds):
+                    return anomaly
+            if anomaly := curve.anomaly or watch.tick(running, cpu_seconds):
+                return anomaly
+        return Anomaly("silent", "the watch over the trial's files ended")
+
+    async def _end_after(self, process: SandboxProcess, seconds: float) -> None:
+        """Kill a sandbox that is still there after so many running seconds."""
+        started = self.clock()
+        while (left := started + seconds - self.clock()) > 0:
+            await asyncio.sleep(min(left, 10.0))
+        await process.kill(f"time: not done after {seconds:.0f} s")
+
+    def _conclude(self, spec: TrialSpec, raw: bytes, ended: Exit, cpu_seconds: float) -> TrialResult | TrialFailure:
         """What the scorer's answer means; a missing or dishonest number is a failure."""
-        if who := self._ended.pop(spec.trial, ""):
-            return TrialFailure(f"ended by {who}", killed=True, cpu_seconds=cpu_seconds)
         if ended.reason:
             return TrialFailure("limit", ended.reason, anomaly=True, cpu_seconds=cpu_seconds)
         try:
@@ -281,117 +427,40 @@ class TrialRunner:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return TrialFailure("the scorer gave no result", str(error), cpu_seconds=cpu_seconds)
         cpu_seconds = max(cpu_seconds, result.cpu_seconds)
-        if curve.anomaly is not None:
-            return TrialFailure(curve.anomaly.what, curve.anomaly.evidence, anomaly=True, cpu_seconds=cpu_seconds)
         if result.failure:
             return TrialFailure("training failed", result.failure, cpu_seconds=cpu_seconds)
+        if result.parked:
+            return result
         for task in result.tasks:
             if not task.honest:
                 return TrialFailure("cheat", f"{task.task}: {task.evidence}", cheat=True, cpu_seconds=cpu_seconds)
         missing = sorted(set(spec.tasks) - {task.task for task in result.tasks})
         if missing:
             return TrialFailure("missing numbers", f"no score for {', '.join(missing)}", cpu_seconds=cpu_seconds)
-        return TrialSuccess(result, _file_hash(folder / "work" / "points.jsonl"), wall_seconds)
-
-    async def _watch(self, spec: TrialSpec, process: SandboxProcess, curve: _Curve) -> Anomaly:
-        """Tail the trial's files until something is wrong; returns the anomaly. Cancelled when the trial ends well."""
-        watch = Watch(spec.max_cpu_seconds, self._domain.lowest_honest_loss)
-        running = 0.0
-        last = time.monotonic()
-        tick = int(TICK_SECONDS * 1000)
-        async for _ in awatch(curve.folder, step=50, debounce=200, rust_timeout=tick, yield_on_timeout=True):
-            now = time.monotonic()
-            if not self.frozen:
-                running += now - last
-            last = now
-            cpu_seconds = process.peak().cpu_seconds
-            for point in curve.read():
-                if anomaly := watch.point(point, running, cpu_seconds):
-                    curve.anomaly = anomaly
-                    return anomaly
-            if anomaly := watch.tick(running, cpu_seconds):
-                return anomaly
-        return Anomaly("silent", "the watch over the trial's files ended")
+        return msgspec.structs.replace(result, cpu_seconds=cpu_seconds)
 
 
-class VettingFailed(Exception):
-    """The vetting process gave no report; the message says why."""
-
-
-class _Curve:
-    """Tails points.jsonl (hostile) and scores.jsonl (trusted) of one trial and publishes what is new."""
-
-    def __init__(self, spec: TrialSpec, experiment: str, folder: Path, domain: Domain, publish: Publish) -> None:
-        self.folder = folder
-        self.anomaly: Anomaly | None = None
-        self._spec, self._experiment, self._publish = spec, experiment, publish
-        self._points = _Tail(folder / "work" / "points.jsonl")
-        self._scores = _Tail(folder / "scores.jsonl")
-        self._steps = {task.name: task.steps for task in domain.tasks(spec.tier)}
-        self._total = sum(self._steps[task] for task in spec.tasks)
-        self._started = time.monotonic()
-
-    def read(self) -> list[Point]:
-        """New training points, published on the way together with new sealed scores."""
-        points = [p for line in self._points.lines() if (p := _decode(line, Point)) and p.task in self._steps]
-        scores = [s for line in self._scores.lines() if (s := _decode(line, ScorePoint)) and s.task in self._steps]
-        if points or scores:
-            task = points[-1].task if points else scores[-1].task
-            step = points[-1].step if points else scores[-1].step
-            before = sum(self._steps[name] for name in self._spec.tasks[: self._spec.tasks.index(task)])
-            done = min(1.0, (before + max(0, step)) / max(1, self._total))
-            elapsed = time.monotonic() - self._started
-            self._publish(
-                LiveCurve(
-                    trial=self._spec.trial,
-                    experiment=self._experiment,
-                    task=task,
-                    step=step,
-                    steps=self._steps[task],
-                    done=done,
-                    losses=[CurvePoint(p.task, p.step, p.loss) for p in points if p.loss is not None],
-                    scores=[CurvePoint(s.task, s.step, s.value) for s in scores],
-                    steps_per_second=(before + step) / elapsed if elapsed > 0 else 0.0,
-                    seconds_left=elapsed * (1 - done) / done if done > 0 else 0.0,
-                )
-            )
-        return points
-
-
-class _Tail:
-    """Whole new lines of a growing file that somebody else, perhaps hostile, writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def lines(self) -> list[bytes]:
-        """Lines completed since the last call; a file that is no plain file, or too large, gives none."""
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return []
-        with os.fdopen(descriptor, "rb") as stream:
-            if self._offset > MAX_POINTS_BYTES:
-                return []
-            stream.seek(self._offset)
-            block = stream.read(1 << 20)
-        end = block.rfind(b"\n") + 1
-        self._offset += end
-        return [line for line in block[:end].splitlines() if len(line) <= MAX_LINE]
-
-
-def _decode(line: bytes, kind: type[Line]) -> Line | None:
+@contextlib.contextmanager
+def _trouble_is_ours() -> Iterator[None]:
+    """A folder that cannot be made or filled is this machine's trouble, never the program's."""
     try:
-        return msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+        yield
+    except OSError as error:
+        raise NotStarted(f"{error.filename or 'the trial folder'}: {error.strerror}") from error
 
 
-def _fresh_workdir(folder: Path) -> Path:
-    workdir = folder / "work"
-    workdir.mkdir(parents=True, mode=0o700, exist_ok=True)
+def _prepare(folder: Path, source: str, resume: bool) -> Path:
+    workdir = checkpoints.fresh_workdir(folder, resume)
+    (workdir / "program.py").write_text(source, encoding="utf-8")
     return workdir
+
+
+async def _read_stream(stream: asyncio.StreamReader, limit: int) -> bytes:
+    """Read a stream to its end, at most `limit` bytes."""
+    received = bytearray()
+    while len(received) < limit and (part := await stream.read(limit - len(received))):
+        received += part
+    return bytes(received)
 
 
 async def _read_bounded(descriptor: int, limit: int) -> bytes:
@@ -402,27 +471,26 @@ async def _read_bounded(descriptor: int, limit: int) -> bytes:
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
     )
     try:
-        received = bytearray()
-        while len(received) < limit and (part := await reader.read(limit - len(received))):
-            received += part
-        return bytes(received)
+        return await _read_stream(reader, limit)
     finally:
         transport.close()
 
 
 def _tail(path: Path, size: int = 400) -> str:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - size))
-            return " ".join(stream.read(size).decode("utf-8", "replace").split()) or "(empty)"
-    except OSError:
+    """The last words of a log, as one line of printable characters."""
+    descriptor = open_plain(path)
+    if descriptor is None:
         return "(none)"
+    with os.fdopen(descriptor, "rb") as stream:
+        stream.seek(max(0, os.fstat(descriptor).st_size - size))
+        text = " ".join(stream.read(size).decode("utf-8", "replace").split())
+    return "".join(c if c.isprintable() else "?" for c in text) or "(empty)"
 
 
 def _file_hash(path: Path) -> str:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    """sha256 of a plain file, empty when there is none; its size is bounded by the sandbox."""
+    descriptor = open_plain(path)
+    if descriptor is None:
         return ""
     with os.fdopen(descriptor, "rb") as stream:
-        return hashlib.sha256(stream.read(MAX_POINTS_BYTES)).hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

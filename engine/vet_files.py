@@ -18,7 +18,7 @@ from engine.domain import VetReport
 from engine.linear_attention.domain import LinearAttention
 from engine.supervision.arming import launcher
 from engine.supervision.attack import measure
-from engine.trials import TrialRunner, VettingFailed
+from engine.trials import Ended, TrialRunner, VettingFailed
 
 MAX_SOURCE = 256 * 1024
 
@@ -48,7 +48,7 @@ async def vet_files(files: list[tuple[str, str]], quadratic: bool, show: bool) -
             try:
                 report = await runner.vet(f"vet-{number}", source, spec)
                 reports.append(FileReport(name, report.passed, f"L{start.level}", report))
-            except VettingFailed as error:
+            except (VettingFailed, Ended) as error:
                 reports.append(FileReport(name, False, f"L{start.level}", None, str(error)))
             if show:
                 print(_text(reports[-1]), flush=True)

@@ -14,13 +14,14 @@ import msgspec
 from engine.domain import Point
 
 SILENCE_SECONDS = 180.0
+ASLEEP_SECONDS = 60.0
 DIVERGED_FACTOR = 3.0
 DIVERGED_MARGIN = 2.0
 LOW_POINTS = 3
 
 
 class Anomaly(msgspec.Struct, frozen=True):
-    """Why a trial must end: `what` is one of nan, diverged, stalled, silent, overrun, leak, memory, disk."""
+    """Why a trial must end: `what` is one of nan, diverged, stalled, silent, overrun, leak, flood."""
 
     what: str
     evidence: str
@@ -67,10 +68,10 @@ class Watch:
         """Look at the clock: `now` in running seconds, `cpu_seconds` of the sandbox so far."""
         if cpu_seconds > self._allowed:
             return Anomaly("overrun", f"{cpu_seconds:.0f} CPU-seconds used of {self._allowed:.0f} allowed")
-        if now - self._last_point > SILENCE_SECONDS:
-            busy = cpu_seconds - self._cpu_at_step
-            if busy < SILENCE_SECONDS / 20:
-                return Anomaly("silent", f"no point and no work for {now - self._last_point:.0f} s")
-            silence = now - self._last_point
+        silence = now - self._last_point
+        busy = cpu_seconds - self._cpu_at_step
+        if silence > ASLEEP_SECONDS and busy < silence / 20:
+            return Anomaly("silent", f"no point and no work for {silence:.0f} s")
+        if silence > SILENCE_SECONDS:
             return Anomaly("stalled", f"no point for {silence:.0f} s while burning {busy:.0f} CPU-seconds")
         return None

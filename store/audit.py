@@ -111,7 +111,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     ),
     ev.ArmingFailed: lambda e: f"arming failed{_because(e.reason)}",
     ev.RunPaused: lambda e: f"paused{_because(e.reason)}",
-    ev.RunFrozen: lambda e: f"frozen: {e.processes} processes stopped in place",
+    ev.RunFrozen: lambda e: f"frozen: {e.processes} processes stopped in {e.milliseconds:.0f} ms{_because(e.reason)}",
     ev.RunParked: lambda e: f"parked{_because(e.reason)}",
     ev.RunResumed: lambda e: "resumed",
     ev.RunStopped: lambda e: f"{'finished' if e.finished else 'stopped'}{_because(e.reason)}",
@@ -120,6 +120,11 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     ev.BudgetExceeded: lambda e: (
         f"budget {'reached its cap' if e.hard else 'at 80 % of its cap'}: {e.currency} {e.used:g} of {e.cap:g}"
     ),
+    ev.LeaseLost: lambda e: (
+        f"no heartbeat of the engine for {e.seconds:.0f} s: {e.sandboxes} sandboxes killed by the guard, "
+        f"death {'proved' if e.proved else 'NOT proved'}"
+    ),
+    ev.ClockJumped: lambda e: f"the wall clock jumped by {e.seconds:+.0f} s; budgets do not count it",
     ev.NoteAdded: lambda e: f"{e.level}: {e.text}",
     ev.AgentCalled: lambda e: f"{e.role} ({e.agent}) began to work on {e.experiment}",
     ev.AgentReplied: _replied,
@@ -136,13 +141,17 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     ),
     ev.ApprovalDecided: _decided,
     ev.TrialStarted: lambda e: (
-        f"trial {e.trial} of {e.experiment} started: program {_short(e.program)}, {e.tier}, seed {e.seed}, "
-        f"isolation {e.level}"
+        f"trial {e.trial} of {e.experiment} {'went on' if e.resumed else 'started'}: program {_short(e.program)}, "
+        f"{e.tier}, seed {e.seed}, isolation {e.level}"
     ),
     ev.TrialAnomaly: lambda e: f"trial {e.trial} of {e.experiment} stopped by the watch, {e.what}: {e.evidence}",
     ev.TrialFinished: _finished,
     ev.TrialFailed: lambda e: (
         f"trial {e.trial} of {e.experiment} {'CHEATED' if e.cheat else 'failed'}: {e.reason}{_because(e.evidence)}"
+    ),
+    ev.TrialParked: lambda e: (
+        f"trial {e.trial} of {e.experiment} parked by {e.who}, "
+        + (f"checkpoint {_short(e.checkpoint)}" if e.checkpoint else "without a checkpoint")
     ),
     ev.TrialKilled: lambda e: f"trial {e.trial} of {e.experiment} ended by {e.who}",
     ev.ExperimentScored: _scored,

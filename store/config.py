@@ -71,6 +71,12 @@ class Sandbox(_Table, frozen=True):
     ] = "L2"
     memory_mb: Annotated[int, Meta(ge=128, description="memory of one trial")] = 2048
     disk_mb: Annotated[int, Meta(ge=1, description="disk space of one trial")] = 512
+    lease_seconds: Annotated[
+        float, Meta(ge=2, le=3600, description="the guard kills all trials when the engine is silent for so long")
+    ] = 20.0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, le=3600, description="what a trial gets for its checkpoint at park and stop")
+    ] = 20.0
 
 
 class Agents(_Table, frozen=True):
@@ -80,12 +86,21 @@ class Agents(_Table, frozen=True):
 
 
 class Budget(_Table, frozen=True):
-    """caps; at a cap the run pauses and asks. 0 = no cap"""
+    """caps: a warning at 80 %, at the cap the run pauses and asks. 0 = no cap"""
 
     wall_hours: Annotated[float, Meta(ge=0, le=1e9, description="hours of work")] = 0.0
-    cpu_hours: Annotated[float, Meta(ge=0, le=1e9, description="processor hours in trials")] = 0.0
+    cpu_hours: Annotated[float, Meta(ge=0, le=1e9, description="device hours: processors in vetting and trials")] = 0.0
+    tokens: Annotated[int, Meta(ge=0, description="tokens of language models")] = 0
+    money: Annotated[float, Meta(ge=0, le=1e12, description="what they cost")] = 0.0
     disk_gb: Annotated[float, Meta(ge=0, le=1e9, description="size of the run directory")] = 0.0
     experiments: Annotated[int, Meta(ge=0, description="proposals")] = 0
+
+
+class Deadman(_Table, frozen=True):
+    """the dead-man's switch: how long the run goes on without a key or command of a person. 0 = off"""
+
+    pause_minutes: Annotated[float, Meta(ge=0, le=1e6, description="then nothing new starts")] = 0.0
+    freeze_minutes: Annotated[float, Meta(ge=0, le=1e6, description="then every trial is stopped in place")] = 0.0
 
 
 class Gate(_Table, frozen=True):
@@ -105,6 +120,7 @@ class RunConfig(_Table, frozen=True):
     sandbox: Sandbox = Sandbox()
     agents: Agents = Agents()
     budget: Budget = Budget()
+    deadman: Deadman = Deadman()
     gate: Gate = Gate()
 
 

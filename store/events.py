@@ -88,9 +88,11 @@ class RunPaused(Event, frozen=True, tag="run.paused"):
 
 
 class RunFrozen(Event, frozen=True, tag="run.frozen"):
-    """Every trial was stopped in place."""
+    """Every trial was stopped in place; `milliseconds` until all were seen stopped."""
 
     processes: int = 0
+    milliseconds: float = 0.0
+    reason: str = ""
 
 
 class RunParked(Event, frozen=True, tag="run.parked"):
@@ -133,6 +135,20 @@ class BudgetExceeded(Event, frozen=True, tag="budget.exceeded"):
     used: float
     cap: float
     hard: bool
+
+
+class LeaseLost(Event, frozen=True, tag="lease.lost"):
+    """The engine's heartbeat had stopped for `seconds`, so the guard killed every sandbox without asking it."""
+
+    seconds: float
+    sandboxes: int
+    proved: bool
+
+
+class ClockJumped(Event, frozen=True, tag="clock.jumped"):
+    """The wall clock moved by `seconds` against the monotonic one: it was set, or the machine slept."""
+
+    seconds: float
 
 
 class NoteAdded(Event, frozen=True, tag="note.added"):
@@ -298,7 +314,10 @@ class ApprovalDecided(Event, frozen=True, tag="approval.decided"):
 
 
 class TrialStarted(Event, frozen=True, tag="trial.started"):
-    """A training process is about to run `program` at `tier` with `seed`, in a sandbox of `level`."""
+    """A training process is about to run `program` at `tier` with `seed`, in a sandbox of `level`.
+
+    `resumed`: it goes on from the checkpoint with which it was parked.
+    """
 
     trial: str
     experiment: str
@@ -306,6 +325,7 @@ class TrialStarted(Event, frozen=True, tag="trial.started"):
     tier: str
     seed: int
     level: str
+    resumed: bool = False
 
 
 class TrialAnomaly(Event, frozen=True, tag="trial.anomaly"):
@@ -358,8 +378,21 @@ class TrialFailed(Event, frozen=True, tag="trial.failed"):
     cpu_seconds: float = 0.0
 
 
+class TrialParked(Event, frozen=True, tag="trial.parked"):
+    """A trial left the device and can go on: `checkpoint` is the sha256 of its files, empty where it starts over.
+
+    `cpu_seconds` are those of the whole trial so far.
+    """
+
+    trial: str
+    experiment: str
+    who: str
+    checkpoint: str = ""
+    cpu_seconds: float = 0.0
+
+
 class TrialKilled(Event, frozen=True, tag="trial.killed"):
-    """A trial was ended from outside: by a person, by `stop`, or it was found dead after a crash of the engine."""
+    """A trial was ended from outside: by a person, by a lost lease, or found dead after a crash of the engine."""
 
     trial: str
     experiment: str
@@ -438,6 +471,8 @@ AnyEvent = (
     | RunKilled
     | RunRearmed
     | BudgetExceeded
+    | LeaseLost
+    | ClockJumped
     | NoteAdded
     | AgentCalled
     | AgentReplied
@@ -453,6 +488,7 @@ AnyEvent = (
     | TrialAnomaly
     | TrialFinished
     | TrialFailed
+    | TrialParked
     | TrialKilled
     | ExperimentScored
     | ExperimentAnalysed
@@ -473,6 +509,8 @@ URGENT: frozenset[type] = frozenset(
         ApprovalDecided,
         TrialStarted,
         TrialFinished,
+        TrialParked,
+        LeaseLost,
         BudgetExceeded,
         AgentCalled,
     }

@@ -32,7 +32,7 @@ class Trial(msgspec.Struct):
     program: str
     tier: str
     seed: int
-    status: Literal["running", "finished", "failed", "killed"] = "running"
+    status: Literal["running", "parked", "finished", "failed", "killed"] = "running"
     level: str = ""
     started: float = 0.0
     ended: float = 0.0
@@ -47,6 +47,7 @@ class Trial(msgspec.Struct):
     cached: bool = False
     cheat: bool = False
     reason: str = ""
+    checkpoint: str = ""
 
 
 class Request(msgspec.Struct):
@@ -245,7 +246,7 @@ def _engine_stopped(state: RunState, record: ev.Record, event: ev.EngineStopped)
 
 def _run_armed(state: RunState, record: ev.Record, event: ev.RunArmed) -> None:
     state.armed = event
-    if state.phase not in ("paused", "parked"):
+    if state.phase not in ("paused", "parked", "frozen"):
         _phase(state, record, "armed")
 
 
@@ -262,7 +263,8 @@ def _run_killed(state: RunState, record: ev.Record, event: ev.RunKilled) -> None
 
 
 def _run_rearmed(state: RunState, record: ev.Record, event: ev.RunRearmed) -> None:
-    _phase(state, record, "created", event.reason)
+    if state.phase == "killed":  # one that was only frozen under the latch stays so until somebody resumes it
+        _phase(state, record, "created", event.reason)
     _note(state, record, f"re-armed: {event.reason}")
 
 
@@ -323,6 +325,7 @@ def _program_vetted(state: RunState, record: ev.Record, event: ev.ProgramVetted)
     found.parameters, found.state_floats = event.parameters, event.state_floats
     found.flops_per_token, found.cost_exponent = event.flops_per_token, event.cost_exponent
     found.step_seconds = event.step_seconds
+    state.cpu_seconds += event.seconds  # the battery keeps one core busy
     failed = next((gate for gate in event.gates if not gate.passed), None)
     found.failure = "" if event.passed or failed is None else f"{failed.gate}: {failed.evidence}"
     found.step = "assess" if event.passed else "repair"
@@ -366,8 +369,23 @@ def _approval_decided(state: RunState, record: ev.Record, event: ev.ApprovalDeci
         found.failure = f"{event.decision} by {event.who}: {event.reason}".rstrip(": ")
 
 
+def _lease_lost(state: RunState, record: ev.Record, event: ev.LeaseLost) -> None:
+    text = f"no heartbeat of the engine for {event.seconds:.0f} s: {event.sandboxes} sandboxes killed by the guard"
+    _note(state, record, text, "error")
+
+
+def _clock_jumped(state: RunState, record: ev.Record, event: ev.ClockJumped) -> None:
+    if state.working_since:
+        state.working_since += event.seconds
+
+
 def _trial_started(state: RunState, record: ev.Record, event: ev.TrialStarted) -> None:
     found = _touch(state, record, event.experiment)
+    parked = state.trials.get(event.trial)
+    if event.resumed and parked is not None:
+        parked.status, parked.ended, parked.level = "running", 0.0, event.level
+        found.step = "train"
+        return
     state.trials[event.trial] = Trial(
         event.trial,
         event.experiment,
@@ -398,28 +416,41 @@ def _trial_finished(state: RunState, record: ev.Record, event: ev.TrialFinished)
     trial.status, trial.ended, trial.tasks = "finished", record.time, list(event.tasks)
     trial.parameters, trial.training_flops, trial.tokens = event.parameters, event.training_flops, event.tokens
     trial.state_floats, trial.data_hash, trial.cached = event.state_floats, event.data_hash, event.cached
-    trial.cpu_seconds, trial.wall_seconds = event.cpu_seconds, event.wall_seconds
-    if not event.cached:
-        state.cpu_seconds += event.cpu_seconds
+    trial.wall_seconds = event.wall_seconds
+    _spend(state, trial, event.cpu_seconds, count=not event.cached)
     found.step = "score"
+
+
+def _spend(state: RunState, trial: Trial, cpu_seconds: float, count: bool = True) -> None:
+    """Set what a trial has used so far; the run is charged with what is new."""
+    if count:
+        state.cpu_seconds += max(0.0, cpu_seconds - trial.cpu_seconds)
+    trial.cpu_seconds = cpu_seconds
 
 
 def _trial_failed(state: RunState, record: ev.Record, event: ev.TrialFailed) -> None:
     found = _touch(state, record, event.experiment)
     trial = state.trials[event.trial]
     trial.status, trial.ended, trial.cheat = "failed", record.time, event.cheat
-    trial.reason, trial.cpu_seconds = event.reason, event.cpu_seconds
-    state.cpu_seconds += event.cpu_seconds
+    trial.reason = event.reason
+    _spend(state, trial, event.cpu_seconds)
     found.failure = f"{event.reason}: {event.evidence}".rstrip(": ")
     found.step = "repair"
+
+
+def _trial_parked(state: RunState, record: ev.Record, event: ev.TrialParked) -> None:
+    _touch(state, record, event.experiment)
+    trial = state.trials[event.trial]
+    trial.status, trial.ended, trial.checkpoint = "parked", record.time, event.checkpoint
+    trial.reason = f"parked by {event.who}"
+    _spend(state, trial, event.cpu_seconds)
 
 
 def _trial_killed(state: RunState, record: ev.Record, event: ev.TrialKilled) -> None:
     _touch(state, record, event.experiment)
     trial = state.trials[event.trial]
     trial.status, trial.ended, trial.reason = "killed", record.time, f"ended by {event.who}"
-    trial.cpu_seconds = event.cpu_seconds
-    state.cpu_seconds += event.cpu_seconds
+    _spend(state, trial, max(trial.cpu_seconds, event.cpu_seconds))
 
 
 def _experiment_scored(state: RunState, record: ev.Record, event: ev.ExperimentScored) -> None:
@@ -463,6 +494,8 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.RunKilled: _run_killed,
     ev.RunRearmed: _run_rearmed,
     ev.BudgetExceeded: _budget,
+    ev.LeaseLost: _lease_lost,
+    ev.ClockJumped: _clock_jumped,
     ev.NoteAdded: lambda s, r, e: _note(s, r, e.text, e.level),
     ev.AgentCalled: _agent_called,
     ev.AgentReplied: _agent_replied,
@@ -478,6 +511,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.TrialAnomaly: _trial_anomaly,
     ev.TrialFinished: _trial_finished,
     ev.TrialFailed: _trial_failed,
+    ev.TrialParked: _trial_parked,
     ev.TrialKilled: _trial_killed,
     ev.ExperimentScored: _experiment_scored,
     ev.ExperimentAnalysed: _experiment_analysed,

@@ -39,10 +39,17 @@ class Hello(Message, frozen=True, tag="hello"):
 
 
 class Command(Message, frozen=True, tag="command"):
-    """Ask the engine to do something. `who` is the person's login; the engine checks the uid of the socket's peer."""
+    """Ask the engine to do something. `who` is the person's login; the engine checks the uid of the socket's peer.
+
+    `end` kills one trial, named by `target`. `present` only says that a person is at the keys (see `[deadman]`);
+    attaching says no such thing. Every other command says it too.
+    """
 
     id: int
-    name: Literal["pause", "resume", "freeze", "park", "stop", "approve", "reject", "defer", "propose", "rearm"]
+    name: Literal[
+        "pause", "resume", "freeze", "park", "stop", "rearm", "end", "present",
+        "approve", "reject", "defer", "propose",
+    ]  # fmt: skip
     who: str = ""
     target: str = ""
     reason: str = ""
@@ -173,7 +180,10 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class LiveLoad(Message, frozen=True, tag="live.load"):
-    """The machine's load, about once a second. Fractions of 1; memory and disk in bytes."""
+    """The machine's load, about once a second. Fractions of 1; memory and disk in bytes.
+
+    deadman_left: seconds until the run pauses or freezes because no person acted; None where that is not asked for.
+    """
 
     cpu: float
     memory_used: float
@@ -183,6 +193,7 @@ class LiveLoad(Message, frozen=True, tag="live.load"):
     slots: int
     loop_lag_ms: float
     devices: list[Device] = []
+    deadman_left: float | None = None
 
 
 FromClient = Hello | Command | Query

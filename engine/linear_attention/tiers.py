@@ -69,7 +69,7 @@ class ScorerSpec(msgspec.Struct, frozen=True):
     """Spec file of the trusted scorer; it and what it names stay outside the sandbox.
 
     corpus: path of the validation half. key: path of the machine's secret. scores: file that gets the sealed curve.
-    silence_seconds: longest wait for any one answer of the worker, wall clock.
+    silence_seconds: longest wait for any one answer of the worker, not counting time in which the scorer is stopped.
     """
 
     trial: TrialSpec
@@ -79,6 +79,11 @@ class ScorerSpec(msgspec.Struct, frozen=True):
     key: str
     scores: str
     silence_seconds: float = 1800.0
+
+    @property
+    def progress(self) -> Path:
+        """Where the scorer keeps its account of a parked trial."""
+        return Path(self.scores).with_name("progress.json")
 
 
 def max_length(plan: Plan) -> int:

@@ -1,13 +1,17 @@
 """The sandboxed half of a trial: it runs candidate code and does what the scorer outside asks, nothing more.
 
 The parent imports torch once and forks one child per task; candidate code runs in the children only. Logits are
-computed in a fork of the child, so that being evaluated changes nothing in the training process.
+computed in a fork of the child, so that being evaluated changes nothing in the training process. Nor does how many
+steps are asked for at a time, or going on from a checkpoint: whatever is random in a step depends on the seed and the
+number of the step alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import math
 import os
 import resource
 import signal
@@ -30,7 +34,8 @@ from numpy.typing import NDArray  # noqa: E402
 from torch import nn  # noqa: E402
 
 from engine.domain import Point  # noqa: E402
-from engine.linear_attention import budget  # noqa: E402
+from engine.linear_attention import budget, checkpoint  # noqa: E402
+from engine.linear_attention.checkpoint import Checkpoint, CheckpointError, Identity  # noqa: E402
 from engine.linear_attention.model import (  # noqa: E402
     GRADIENT_CLIP,
     Block,
@@ -46,17 +51,21 @@ from engine.linear_attention.wire import (  # noqa: E402
     LOGITS_HEADER,
     MAX_TEXT,
     MAX_TOKENS,
+    Begin,
     Channel,
     Counts,
     Kind,
     Progress,
+    Ready,
+    Saved,
     Usage,
     WireError,
     unpack_logits_request,
 )
 
 POINT_INTERVAL = 10
-TRAINING_REQUESTS = {Kind.TRAIN: (4, 4), Kind.EVALUATE: (0, 0), Kind.FINISH: (0, 0)}
+MAX_POINTS_BYTES = 16 << 20
+TRAINING_REQUESTS = {Kind.TRAIN: (4, 4), Kind.EVALUATE: (0, 0), Kind.SAVE: (0, 0), Kind.FINISH: (0, 0)}
 EVALUATION_REQUESTS = {
     Kind.LOGITS: (LOGITS_HEADER.size, LOGITS_HEADER.size + 4 * MAX_TOKENS),
     Kind.RELEASE: (0, 0),
@@ -77,6 +86,7 @@ class Trainer:
         self._flops = {length: self._count_flops(length) for length in set(map(plan.length_at, range(plan.steps)))}
         self._corpus = np.fromfile(spec.corpus, dtype=np.uint8) if TASKS[plan.task].language else None
         self._points = points
+        self._recorded = last_recorded(points, plan.task)
         self._started = time.perf_counter()
 
     def counts(self, d_model: int) -> Counts:
@@ -90,11 +100,24 @@ class Trainer:
         copied = copy.deepcopy(self.model).eval()
         return budget.TRAINING_FACTOR * budget.forward_flops(copied, torch.zeros(1, length, dtype=torch.long))
 
+    @property
+    def progress(self) -> Progress:
+        """Where training stands."""
+        return Progress(self.step, self.tokens, self.flops)
+
+    def capture(self, identity: Identity) -> Checkpoint:
+        """Everything that the rest of the training depends on."""
+        return checkpoint.capture(identity, self.step, self.tokens, self.flops, self.model, self.optimizer)
+
+    def go_on_from(self, saved: Checkpoint) -> None:
+        """Stand where `saved` was taken; raises CheckpointError when it does not fit the model."""
+        saved.restore(self.model, self.optimizer)
+        self.step, self.tokens, self.flops = saved.step, saved.tokens, saved.flops
+
     def train_to(self, step: int) -> Progress:
         """Train until `step` steps are done. Raises ValueError when the loss or a gradient is not finite."""
         if not self.step <= step <= self.plan.steps:
             raise ValueError(f"asked to train to step {step} of {self.plan.steps} from step {self.step}")
-        torch.manual_seed(public_seed("noise", self.plan.task, self.seed, self.step))
         self.model.train()
         while self.step < step:
             loss, norm = self._train_step()
@@ -104,12 +127,13 @@ class Trainer:
                 self._write_point(loss, norm)
             if not finite:
                 raise ValueError(f"loss {loss} and gradient norm {norm} at step {self.step}: training diverged")
-        return Progress(self.step, self.tokens, self.flops)
+        return self.progress
 
     def _train_step(self) -> tuple[float, float]:
         batch = training_batch(self.plan, self.seed, self.step, self._corpus)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * rate_factor(self.step, self.plan.steps)
+        torch.manual_seed(public_seed("noise", self.plan.task, self.seed, self.step))
         tokens, targets = torch.from_numpy(batch.tokens).long(), torch.from_numpy(batch.targets).long()
         logits = self.model(tokens)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
@@ -122,6 +146,8 @@ class Trainer:
         return loss.item(), norm.item()
 
     def _write_point(self, loss: float, norm: float) -> None:
+        if self.step <= self._recorded:
+            return
         point = Point(
             task=self.plan.task,
             step=self.step,
@@ -143,10 +169,29 @@ class Trainer:
         return values.float().contiguous().numpy().astype("<f4").tobytes()
 
 
-def run_task(spec: WorkerSpec, plan: Plan, source: str, channel: Channel, points: Path) -> None:
+def last_recorded(points: Path, task: str) -> int:
+    """The last step of `task` that stands in points.jsonl; 0 without one."""
+    try:
+        lines = checkpoint.read_plain(points, MAX_POINTS_BYTES).splitlines()
+    except OSError:
+        return 0
+    steps = [0]
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            point = msgspec.json.decode(line, type=Point)
+            steps.append(point.step if point.task == task else 0)
+    return max(steps)
+
+
+def run_task(spec: WorkerSpec, begin: Begin, source: str, channel: Channel, folder: Path) -> None:
     """Serve one task's requests until FINISH; runs in a child of its own. Whatever the program raises, it raises."""
-    trainer = Trainer(spec, plan, load_mixer(source), points)
-    channel.send(Kind.READY, msgspec.json.encode(trainer.counts(spec.tier.d_model)))
+    identity = Identity(spec.trial.trial, spec.trial.program, begin.task, spec.trial.seed)
+    saved = checkpoint.load(folder, identity, begin.step) if begin.step else None
+    trainer = Trainer(spec, spec.tier.plan(begin.task), load_mixer(source), folder / "points.jsonl")
+    counts = trainer.counts(spec.tier.d_model)
+    if saved is not None:
+        trainer.go_on_from(saved)
+    channel.send(Kind.READY, msgspec.json.encode(Ready(counts, trainer.progress)))
     while True:
         kind, payload = channel.receive(TRAINING_REQUESTS)
         if kind == Kind.FINISH:
@@ -154,8 +199,17 @@ def run_task(spec: WorkerSpec, plan: Plan, source: str, channel: Channel, points
         if kind == Kind.TRAIN:
             progress = trainer.train_to(int.from_bytes(payload, "little"))
             channel.send(Kind.TRAINED, msgspec.json.encode(progress))
+        elif kind == Kind.SAVE:
+            checkpoint.save(folder, trainer.capture(identity))
+            channel.send(Kind.SAVED, msgspec.json.encode(Saved(trainer.progress, Usage(own_cpu_seconds()))))
         else:
             fork_and_run(channel, lambda: evaluate(trainer, channel))
+
+
+def own_cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def evaluate(trainer: Trainer, channel: Channel) -> None:
@@ -194,6 +248,8 @@ def fork_and_run(channel: Channel, work: Callable[[], None]) -> float:
 
 
 def _describe(error: BaseException) -> bytes:
+    if isinstance(error, CheckpointError):
+        return str(error).encode()
     lines = traceback.format_exception(error)
     text = "".join(lines).encode("utf-8", "replace")
     return text[-MAX_TEXT:].decode("utf-8", "ignore").encode()
@@ -209,21 +265,28 @@ def warm_up(spec: WorkerSpec) -> None:
     optimizer.step()
 
 
+def limit_cpu_seconds(limit: int) -> None:
+    """End this process by SIGXCPU when it has used `limit` CPU seconds, or sooner where a limit is set already."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    if most == resource.RLIM_INFINITY:
+        most = limit + 5
+    resource.setrlimit(resource.RLIMIT_CPU, (min(limit, most), min(limit + 5, most)))
+
+
 def serve(workdir: Path, channel: Channel) -> None:
     """Answer the scorer's TASK frames, one child per task, until END."""
     spec = msgspec.json.decode((workdir / "spec.json").read_bytes(), type=WorkerSpec)
     source = (workdir / "program.py").read_text(encoding="utf-8")
     warm_up(spec)
-    limit = int(spec.trial.max_cpu_seconds)
     while True:
-        kind, payload = channel.receive({Kind.TASK: (1, 64), Kind.END: (0, 0)})
+        kind, payload = channel.receive({Kind.TASK: (1, 256), Kind.END: (0, 0)})
         if kind == Kind.END:
             return
-        plan = spec.tier.plan(payload.decode())
+        begin = msgspec.json.decode(payload, type=Begin)
 
-        def work(plan: Plan = plan) -> None:
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-            run_task(spec, plan, source, channel, workdir / "points.jsonl")
+        def work(begin: Begin = begin) -> None:
+            limit_cpu_seconds(math.ceil(begin.cpu_seconds))
+            run_task(spec, begin, source, channel, workdir)
 
         seconds = fork_and_run(channel, work)
         channel.send(Kind.FINISHED, msgspec.json.encode(Usage(seconds)))

@@ -1,4 +1,8 @@
-"""What the run has used of what it may use: one place that knows, and says when a cap is near or reached."""
+"""What the run has used of what it may use: one place that knows, and says when a cap is near or reached.
+
+Reserved before, settled after: what is in flight counts with its predicted cost until its real one is known. Failed,
+rejected and repaired work counts like any other.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,32 @@ from store.events import BudgetExceeded
 from store.state import RunState
 
 WARN_AT = 0.8
+CPU, EXPERIMENTS = "cpu hours", "experiments"
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One currency: what was used, and the cap (0 when there is none)."""
+    """One currency: what was used, what is reserved for work in flight, and the cap."""
 
     currency: str
     used: float
     cap: float
+    reserved: float = 0.0
 
 
 def accounts(state: RunState, config: Budget, now: float, disk_bytes: float) -> list[Account]:
-    """Every currency that has a cap. `now`: seconds since the epoch; time counts only while the run works."""
+    """Every currency that has a cap.
+
+    now: seconds since the epoch; time counts only while the run works, and jumps of the clock are in the state.
+    """
     working = state.working_seconds + (max(0.0, now - state.working_since) if state.working_since else 0.0)
+    over = sum(not entry.open for entry in state.proposals)
     every = [
         Account("wall hours", working / 3600, config.wall_hours),
-        Account("cpu hours", state.cpu_seconds / 3600, config.cpu_hours),
+        Account(CPU, state.cpu_seconds / 3600, config.cpu_hours, _reserved_cpu_seconds(state) / 3600),
+        Account("tokens", state.tokens_used, config.tokens),
+        Account("money", state.money, config.money),
         Account("disk GB", disk_bytes / 1e9, config.disk_gb),
-        Account("experiments", sum(not e.open for e in state.proposals), config.experiments),
+        Account(EXPERIMENTS, over, config.experiments, len(state.proposals) - over),
     ]
     return [account for account in every if account.cap > 0]
 
@@ -36,9 +48,36 @@ def crossed(state: RunState, found: list[Account]) -> list[BudgetExceeded]:
     events = []
     for account in found:
         share = account.used / account.cap
-        for hard, limit in ((True, 1.0), (False, WARN_AT)):
-            name = f"{account.currency}:{'hard' if hard else 'soft'}"
-            if share >= limit and name not in state.warned:
-                events.append(BudgetExceeded(account.currency, account.used, account.cap, hard))
-                break
+        hard = share >= 1.0
+        if share >= WARN_AT and not _reported(state, account.currency, hard):
+            events.append(BudgetExceeded(account.currency, account.used, account.cap, hard))
     return events
+
+
+def lacking(state: RunState, config: Budget, cpu_seconds: float) -> BudgetExceeded | None:
+    """The stop that a trial of this predicted cost runs into: with it and all that is in flight the cap would not do.
+
+    None where there is room, or where a person has let the run go on beyond the cap.
+    """
+    for account in accounts(state, config, 0.0, 0.0):
+        wanted = account.used + account.reserved + cpu_seconds / 3600
+        if account.currency == CPU and wanted > account.cap and not _reported(state, CPU, hard=True):
+            return BudgetExceeded(CPU, wanted, account.cap, True)
+    return None
+
+
+def may_open(state: RunState, config: Budget) -> bool:
+    """Whether one more proposal fits: those in flight count."""
+    if not config.experiments or _reported(state, EXPERIMENTS, hard=True):
+        return True
+    return len(state.proposals) < config.experiments
+
+
+def _reserved_cpu_seconds(state: RunState) -> float:
+    """What running trials will still use, by prediction."""
+    predicted = ((state.experiments[t.experiment].predicted_cpu_seconds, t.cpu_seconds) for t in state.running_trials)
+    return sum(max(0.0, cost - used) for cost, used in predicted)
+
+
+def _reported(state: RunState, currency: str, hard: bool) -> bool:
+    return f"{currency}:{'hard' if hard else 'soft'}" in state.warned

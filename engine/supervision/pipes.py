@@ -32,6 +32,8 @@ class Pipe:
 async def wait_child(child: subprocess.Popen[bytes]) -> int:
     """Wait for a child of ours without a thread; returns its code as `Popen.returncode` has it."""
     loop = asyncio.get_running_loop()
+    if child.poll() is not None:  # signalling it has noticed its end, and then the pid is nobody's
+        return child.returncode
     descriptor = os.pidfd_open(child.pid)
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)

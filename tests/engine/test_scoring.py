@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from engine.scoring import UNKNOWN, compare, noise_floor, score_config
+from engine.slots import Slots
 from engine.supervision.policy import BUILT_IN, Case, Policy, PolicyError, Rule, decide, load_policy
-from engine.trials import Slots
 from store.events import Finding
 
 CONFIG, _ = score_config()

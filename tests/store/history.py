@@ -201,6 +201,8 @@ class _Story:
         trial = f"{name}-s9"
         self.tell(ev.TrialStarted(trial, name, program, "probe", 9, "L2"))
         if killed:
+            self.tell(ev.TrialParked(trial, name, "engine", "c" * 64, 1.5), seconds=5)
+            self.tell(ev.TrialStarted(trial, name, program, "probe", 9, "L2", resumed=True), seconds=5)
             self.tell(ev.TrialKilled(trial, name, "engine", 3.5), seconds=10)
             return
         self.tell(ev.TrialAnomaly(trial, name, "divergence", "loss 3.1 → 88 in 20 steps"), seconds=10)
@@ -218,7 +220,9 @@ class _Story:
         self.arm(4343)
         self.tell(ev.RunParked("GPU needed"), "person:ada")
         self.tell(ev.RunResumed(), "person:ada")
-        self.tell(ev.BudgetExceeded("cpu_hours", 0.8, 1.0, False))
+        self.tell(ev.BudgetExceeded("cpu hours", 0.8, 1.0, False))
+        self.tell(ev.ClockJumped(3600.0))
+        self.tell(ev.LeaseLost(21.0, 2, True), "guard")
         self.tell(ev.NoteAdded("parity is at chance for all but two", "warning"), "person:ada")
 
 

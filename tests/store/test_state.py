@@ -68,5 +68,6 @@ def test_the_story_ends_as_it_was_told() -> None:
     scores = [e.scored.score for e in state.ranking() if e.scored]
     assert scores == sorted(scores, reverse=True)
     paid = [t for t in state.trials.values() if not t.cached]
-    assert state.cpu_seconds == pytest.approx(sum(t.cpu_seconds for t in paid))
+    vetted = sum(r.data.seconds for r in history.records(20, 5) if isinstance(r.data, ev.ProgramVetted))
+    assert state.cpu_seconds == pytest.approx(sum(t.cpu_seconds for t in paid) + vetted)
     assert state.tokens_used == 1200 * len(state.calls)
