@@ -5,6 +5,7 @@ No drill, no run.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from engine.client import processes
@@ -13,6 +14,7 @@ from engine.client.records import read_records
 from engine.supervision import registry
 from engine.supervision.attack import measure
 from engine.supervision.drill import drill
+from engine.supervision.gpu import wake_driver
 from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Launcher, LaunchFailed
 from store.events import RunArmed
@@ -36,6 +38,8 @@ async def arm(root: Path, wanted_level: str, start: Launcher | None = None) -> R
         NotArmed: the drill failed, or there is no isolation at all and the configuration does not accept that.
     """
     start = start or launcher(root)
+    start.sweep_groups()
+    await asyncio.to_thread(wake_driver)
     try:
         report = await measure(start)
         start.level = report.level

@@ -1,4 +1,8 @@
-"""Control groups (version 2), where this user may make them: hard limits for a whole tree, and cgroup.kill."""
+"""Control groups, where this user may make them: limits for a whole tree of processes, cgroup.kill and freezing.
+
+Version 2 offers all of it in one folder. Version 1 has limits only, each in a hierarchy of its own, often beside an
+empty version 2 that kills and freezes. Either way a sandbox gets one `Group`.
+"""
 
 from __future__ import annotations
 
@@ -7,92 +11,144 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+CONTROLLERS = ("memory", "pids")
+PREFIX = "asi-"
+
 
 class Cgroup(NamedTuple):
-    """A folder below which sandboxes get their own cgroups; `limits` when memory and process limits work there."""
+    """Folders below which sandboxes get cgroups of their own.
 
-    path: Path
-    limits: bool
+    path: version 2, None without one. limited: folders with memory and process limits, by controller; complete (both)
+    or empty. With version 2 controllers they are `path` itself.
+    """
+
+    path: Path | None
+    limited: dict[str, Path]
+
+    @property
+    def limits(self) -> bool:
+        """Whether memory and processes of a tree can be limited by the kernel."""
+        return bool(self.limited)
+
+
+class Group(NamedTuple):
+    """The cgroup of one sandbox: its folders, the version 2 one (which the emergency stop uses) among them."""
+
+    path: Path | None
+    memory: Path | None
+    folders: tuple[Path, ...]
+
+    def add(self, pid: int) -> None:
+        """Move a process in. Raises OSError when the kernel refuses."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has killed a process of the tree for its memory limit."""
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                lines = ((self.memory or Path("/nonexistent")) / name).read_text().splitlines()
+                return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
+        return False
+
+    def remove(self) -> None:
+        """Remove the folders once they are empty; those that are not stay."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def find() -> Cgroup | None:
-    """The cgroup below which we may create others, found by creating one; None when there is none."""
-    mount, own = _mount_point(), _own_path()
-    if mount is None or own is None:
+    """Where we may make cgroups, found by making one; None when that is nowhere."""
+    unified = _usable(_base("cgroup2", ""))
+    if unified is not None and _enable_limits(unified):
+        return Cgroup(unified, dict.fromkeys(CONTROLLERS, unified))
+    found = {name: base for name in CONTROLLERS if (base := _usable(_base("cgroup", name))) is not None}
+    limited = found if len(found) == len(CONTROLLERS) else {}
+    return Cgroup(unified, limited) if unified is not None or limited else None
+
+
+def create(parent: Cgroup, name: str, memory_mb: int, processes: int) -> Group | None:
+    """A new group with these limits; None when the kernel refused, and nothing is left behind."""
+    bases = dict.fromkeys([*([parent.path] if parent.path else []), *parent.limited.values()])
+    memory = parent.limited["memory"] / name if parent.limited else None
+    group = Group(parent.path and parent.path / name, memory, tuple(base / name for base in bases))
+    try:
+        for folder in group.folders:
+            folder.mkdir(exist_ok=True)
+        if memory is not None:
+            _limit_memory(memory, memory_mb * 2**20)
+            (parent.limited["pids"] / name / "pids.max").write_text(str(processes + 8))
+    except OSError:
+        group.remove()
         return None
-    base = mount / own.lstrip("/")
-    trial = base / f"asi-try-{os.getpid()}"
+    return group
+
+
+def sweep(parent: Cgroup, prefix: str) -> None:
+    """Remove the empty groups that an engine which died has left, by the beginning of their names."""
+    for base in {*parent.limited.values(), *([parent.path] if parent.path else [])}:
+        for folder in base.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):  # one in use stays
+                folder.rmdir()
+
+
+def _limit_memory(folder: Path, size: int) -> None:
+    if (folder / "memory.max").exists():
+        (folder / "memory.max").write_text(str(size))
+        with contextlib.suppress(OSError):  # kernels without these; the limit itself is what counts
+            (folder / "memory.oom.group").write_text("1")
+            (folder / "memory.swap.max").write_text("0")
+        return
+    (folder / "memory.limit_in_bytes").write_text(str(size))
+    with contextlib.suppress(OSError):  # a kernel without swap accounting
+        (folder / "memory.memsw.limit_in_bytes").write_text(str(size))
+
+
+def _usable(base: Path | None) -> Path | None:
+    """The folder, when we can make another one in it."""
+    if base is None:
+        return None
+    trial = base / f"{PREFIX}try-{os.getpid()}"
     try:
         trial.mkdir()
     except OSError:
         return None
     with contextlib.suppress(OSError):
         trial.rmdir()
-    return Cgroup(base, _enable_limits(base))
+    return base
 
 
-def create(parent: Cgroup, name: str, memory_mb: int, processes: int) -> Path | None:
-    """A new cgroup with these limits; None when the kernel refused, and nothing is left behind."""
-    path = parent.path / name
-    try:
-        path.mkdir()
-        if parent.limits:
-            (path / "memory.max").write_text(str(memory_mb * 2**20))
-            (path / "pids.max").write_text(str(processes + 8))
-            with contextlib.suppress(OSError):  # a machine without swap accounting
-                (path / "memory.swap.max").write_text("0")
-    except OSError:
-        remove(path)
-        return None
-    return path
-
-
-def add(path: Path, pid: int) -> None:
-    """Move a process into a cgroup.
-
-    Raises:
-        OSError: when the kernel refuses.
-    """
-    (path / "cgroup.procs").write_text(str(pid))
-
-
-def remove(path: Path) -> None:
-    """Remove a cgroup that is empty; one that is not stays."""
-    with contextlib.suppress(OSError):
-        path.rmdir()
-
-
-def _mount_point() -> Path | None:
+def _base(kind: str, controller: str) -> Path | None:
+    """Our own folder in a hierarchy: version 2 (`cgroup2`), or that of a version 1 controller."""
+    mount = own = None
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return Path(before.split()[4])
-    return None
-
-
-def _own_path() -> str | None:
+        found, _, options = after.split(" ", 2)
+        if found == kind and (not controller or controller in options.split(",")):
+            mount = Path(before.split()[4])
     for line in Path("/proc/self/cgroup").read_text().splitlines():
-        if line.startswith("0::"):
-            return line[3:]
-    return None
+        number, controllers, path = line.split(":", 2)
+        if controller in controllers.split(",") if controller else number == "0":
+            own = path
+    return mount / own.lstrip("/") if mount is not None and own is not None else None
 
 
 def _enable_limits(base: Path) -> bool:
-    """Hand the memory and pids controllers to children of `base`.
+    """Hand the memory and pids controllers of version 2 to children of `base`.
 
     A cgroup with processes in it cannot do that, so where we are its only process we step aside into a leaf.
     """
     try:
-        available = set((base / "cgroup.controllers").read_text().split())
-        if not {"memory", "pids"} <= available:
+        if not set(CONTROLLERS) <= set((base / "cgroup.controllers").read_text().split()):
             return False
         control = base / "cgroup.subtree_control"
-        if {"memory", "pids"} <= set(control.read_text().split()):
+        if set(CONTROLLERS) <= set(control.read_text().split()):
             return True
         if (base / "cgroup.procs").read_text().split() == [str(os.getpid())]:
-            leaf = base / "asi-engine"
+            leaf = base / f"{PREFIX}engine"
             leaf.mkdir(exist_ok=True)
-            add(leaf, os.getpid())
+            (leaf / "cgroup.procs").write_text(str(os.getpid()))
         control.write_text("+memory +pids")
     except OSError:
         return False

@@ -19,9 +19,9 @@ from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Launcher, LaunchFailed
 
 LEVELS = {
-    3: "isolated; memory and processes are limited by the kernel",
-    2: "isolated; memory and disk limits are polled ten times a second",
-    1: "files and network are limited; processes are shared and killing is best effort",
+    3: "isolated; the kernel limits memory and processes of the whole tree, disk use is polled",
+    2: "isolated; limits of the whole tree (memory, disk) are polled ten times a second",
+    1: "files and network are limited by Landlock and a system-call filter alone",
     0: "NO isolation: a program can read your files and use the network",
 }
 MIN_FREE_GB = 5.0
@@ -34,6 +34,7 @@ class Examination(msgspec.Struct, frozen=True):
     torch: str
     kernel: str
     bwrap: str
+    unshare: bool
     landlock_abi: int
     seccomp: bool
     cgroup: str
@@ -71,6 +72,7 @@ async def examine() -> Examination:
         problems.append(f"only {free:.1f} GB are free at {home}")
     return Examination(
         python=platform.python_version(), torch=torch, kernel=platform.release(), bwrap=_bwrap_version(means),
+        unshare=bool(means.unshare),
         landlock_abi=means.landlock_abi, seccomp=bool(means.filter),
         cgroup="none" if means.cgroup is None else "limits" if means.cgroup.limits else "kill and freeze only",
         as_root=os.geteuid() == 0, free_gb=round(free, 1), runs=str(home), isolation=report, drill=result,
@@ -86,6 +88,7 @@ def format_examination(found: Examination) -> str:
         f"torch      {found.torch or missing}",
         f"kernel     {found.kernel}{'   (running as root)' if found.as_root else ''}",
         f"bubblewrap {found.bwrap or missing}",
+        *(["unshare    in place of bubblewrap; files are guarded by Landlock alone"] if found.unshare else []),
         f"landlock   {f'ABI {found.landlock_abi}' if found.landlock_abi else 'none'}",
         f"seccomp    {'yes' if found.seccomp else 'no filter for this architecture'}",
         f"cgroup     {found.cgroup}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import shutil
 import subprocess
@@ -25,6 +25,7 @@ SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 HARMLESS_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps")
 GUEST_RANGES = ((1_900_000_000, 2**24), (60_000, 4_000))  # user ids that nobody has; the first that is mapped
+UNSHARED = ("--fork", "--pid", "--kill-child=KILL", "--net", "--ipc", "--uts", "--mount", "--mount-proc")
 NAMESPACES = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 
 
@@ -34,6 +35,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     workdir: the only folder it may write to, at the same path inside.
     read_only: further files and folders it may read, at the same path inside.
     disk_mb: largest single file, and largest sum over the workdir.
+    log_mb: most that it may print.
     processes: processes and threads together.
     cpu_seconds: over the whole tree.
     gpus: indices of the NVIDIA devices it is granted.
@@ -49,6 +51,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     memory_mb: int = 2048
     disk_mb: int = 512
+    log_mb: int = 8
     processes: int = 128
     cpu_seconds: int = 3600
     gpus: tuple[int, ...] = ()
@@ -60,6 +63,7 @@ class Isolation(msgspec.Struct, frozen=True):
     """The means of containment that work here.
 
     bwrap: path of bubblewrap; empty when there is none or it fails.
+    unshare: path of util-linux's `unshare`, used without bubblewrap; empty when it is not needed or fails.
     guest_uid: the first of the user ids that root gives to sandboxes; None when the engine is not root.
     landlock_abi: 0 without Landlock.
     filter: the system-call filter in hexadecimal; empty without seccomp.
@@ -67,6 +71,7 @@ class Isolation(msgspec.Struct, frozen=True):
     """
 
     bwrap: str = ""
+    unshare: str = ""
     disable_userns: bool = False
     guest_uid: int | None = None
     guest_count: int = 0
@@ -90,7 +95,7 @@ class Isolation(msgspec.Struct, frozen=True):
         base = cls(guest_uid=uid, guest_count=count, landlock_abi=landlock.abi(), filter=program, cgroup=cgroup.find())
         path = shutil.which("bwrap", path="/usr/bin:/bin:/usr/local/bin")
         if path is None:
-            return msgspec.structs.replace(base, trouble=("bubblewrap (bwrap) is not installed",))
+            return base._without_bubblewrap("bubblewrap (bwrap) is not installed")
         trouble: list[str] = []
         candidates = [msgspec.structs.replace(base, bwrap=path, disable_userns=disable) for disable in (True, False)]
         if uid is not None:
@@ -101,14 +106,25 @@ class Isolation(msgspec.Struct, frozen=True):
             if not problem:
                 return candidate
             trouble.append(problem)
-        return msgspec.structs.replace(base, trouble=(f"bubblewrap fails: {trouble[-1]}",))
+        return base._without_bubblewrap(f"bubblewrap fails: {trouble[-1]}")
+
+    def _without_bubblewrap(self, why: str) -> Isolation:
+        """The next best: namespaces by `unshare`, which leave the files to Landlock alone; else none."""
+        path = shutil.which("unshare", path="/usr/bin:/bin")
+        if path is None:
+            return msgspec.structs.replace(self, trouble=(why, "unshare (util-linux) is not installed"))
+        candidate = msgspec.structs.replace(self, unshare=path, trouble=(why,))
+        problem = candidate._try()
+        return msgspec.structs.replace(self, trouble=(why, f"unshare fails: {problem}")) if problem else candidate
 
     def _try(self) -> str:
-        """Start Python inside bubblewrap; returns what went wrong."""
-        command = [*self.namespace_arguments(), *system_arguments(64), "--remount-ro", "/", "--"]
-        uid = self.guest_uid
+        """Start Python inside the namespaces; returns what went wrong."""
+        command = self.namespace_arguments()
+        if self.bwrap:
+            command += [*system_arguments(64), "--remount-ro", "/"]
+        uid = self.guest("")
         code = "" if uid is None else f"import os; os.setresuid({uid}, {uid}, {uid})"
-        command += [sys.executable, "-I", "-S", "-c", code]
+        command += ["--", sys.executable, "-I", "-S", "-c", code]
         try:
             done = subprocess.run(command, capture_output=True, timeout=20, env={}, stdin=subprocess.DEVNULL, cwd="/")
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -123,7 +139,13 @@ class Isolation(msgspec.Struct, frozen=True):
         return self.guest_uid + zlib.crc32(identifier.encode()) % self.guest_count
 
     def namespace_arguments(self) -> list[str]:
-        """bubblewrap with its namespaces and capabilities, no mounts yet."""
+        """bubblewrap (or `unshare`) with its namespaces and capabilities, no mounts yet."""
+        if not self.bwrap:
+            setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
+            # The guard ends what the engine leaves behind; the kernel does so at once.
+            dying = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+            user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+            return [*dying, self.unshare, *user, *UNSHARED]
         arguments = [self.bwrap, *NAMESPACES, "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
         if self.guest_uid is not None:
             # Started by root: real namespaces, and just the power to become somebody else.
@@ -134,9 +156,10 @@ class Isolation(msgspec.Struct, frozen=True):
         """The whole command line: bubblewrap where there is one, the wrapper, the program."""
         here = Path(__file__).resolve().parent
         python = [sys.executable, "-I", "-S"]
-        wrapper = json.dumps(self._wrapper_spec(spec, environment, gate))
+        wrapper = marshal.dumps(self._wrapper_spec(spec, environment, gate)).hex()
         if not self.bwrap:
-            return [*python, str(here / "wrapper.py"), wrapper]
+            outside = [*self.namespace_arguments(), "--"] if self.unshare else []
+            return [*outside, *python, str(here / "wrapper.py"), wrapper]
         arguments = [*self.namespace_arguments(), *system_arguments(max(16, spec.memory_mb // 4))]
         for index in spec.gpus:
             arguments += ["--dev-bind-try", f"/dev/nvidia{index}", f"/dev/nvidia{index}"]
@@ -169,7 +192,7 @@ class Isolation(msgspec.Struct, frozen=True):
             "environment": environment,
             "workdir": str(spec.workdir),
             "gate": gate,
-            "shim": not self.bwrap,
+            "shim": not self.bwrap and not self.unshare,
             "launcher": os.getpid(),
             "uid": self.guest(spec.id),
             "limits": limits,

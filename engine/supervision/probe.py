@@ -1,6 +1,7 @@
 """The attacks that the isolation level is measured by; runs inside a sandbox as its untrusted program.
 
-Standard library only: `python -I -S probe.py`, with the `targets.json` that `attack.measure` wrote into its folder.
+Standard library only: `python -I -S probe.py ATTACK…`, with the `targets.json` that `attack.measure` wrote into its
+folder.
 Each attack is a function that returns what it achieved, or raises OSError when it was stopped. Harmless where it
 succeeds.
 """
@@ -14,6 +15,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -246,6 +248,19 @@ def big_file(targets: dict[str, Any]) -> str:
     return "made"
 
 
+def many_files(targets: dict[str, Any]) -> str:
+    """Fill the disk with files of which each is below the limit."""
+    piece = bytes(2**20)
+    count = 0
+    for number in range(4 * targets["disk_mb"]):
+        with open(f"file{number}", "wb") as file:
+            file.write(piece)
+        count += 1
+        time.sleep(0.002)  # a disk is slower than this machine's memory
+    time.sleep(HOLD)
+    return f"wrote {count} MB with a limit of {targets['disk_mb']} MB"
+
+
 def daemon(targets: dict[str, Any]) -> str:
     """Leave a process behind that ignores requests to end; the launcher says whether it survived the kill."""
     child = os.fork()
@@ -264,16 +279,16 @@ def daemon(targets: dict[str, Any]) -> str:
 ATTACKS: tuple[Callable[[dict[str, Any]], str], ...] = (
     secret_file, secret_symlink, secret_hardlink, secret_through_proc, foreign_environment, other_processes,
     write_outside, write_python, tcp, udp, netlink, vsock, unix_path, unix_abstract, signal_outside, ptrace,
-    foreign_memory, user_namespace, io_uring, keyring, privilege, memory, big_file, daemon, fork_bomb,
+    foreign_memory, user_namespace, io_uring, keyring, privilege, memory, big_file, daemon, fork_bomb, many_files,
 )  # fmt: skip
 
 
 def main() -> None:
-    """Try every attack and write `attacks.json` after each, then stay until killed: the kill is measured too."""
+    """Try the named attacks and write `attacks.json` after each, then stay until killed: the kill is measured too."""
     with open("targets.json") as file:
         targets = json.load(file)
     results = []
-    for attack in ATTACKS:
+    for attack in (known for known in ATTACKS if known.__name__ in sys.argv):
         try:
             stopped, detail = False, attack(targets)
         except (OSError, MemoryError, OverflowError) as error:

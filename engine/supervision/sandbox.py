@@ -26,16 +26,16 @@ from engine.client.freeze import FreezeReport, freeze_records, thaw_records
 from engine.client.kill import Row, Strike, kill_sandboxes
 from engine.client.records import SANDBOX_MARK, Record, read_latch
 from engine.client.rundir import RUN_MARK, RunPaths, run_mark
-from engine.supervision import cgroup, registry, usage
+from engine.supervision import cgroup, registry
+from engine.supervision.cgroup import Group
 from engine.supervision.isolation import PROJECT, Isolation, SandboxSpec
 from engine.supervision.pipes import Pipe, receive, wait_child
 from engine.supervision.usage import Usage
+from engine.supervision.watching import PERIOD, Allowance, LimitWatch, shorten
 
 __all__ = ["Exit", "Isolation", "Latched", "LaunchFailed", "Launcher", "SandboxProcess", "SandboxSpec", "Usage"]
 
 STATUS_DEADLINE = 30.0  # seconds until bubblewrap must have told its child's pid
-WATCH_PERIOD = 0.1
-DISK_PERIOD = 1.0
 OWN_NUMBERS = {97: "the launcher never let it start", 98: "a protection could not be applied; its log says which"}
 
 
@@ -73,7 +73,13 @@ class SandboxProcess:
     """
 
     def __init__(
-        self, launcher: Launcher, spec: SandboxSpec, child: subprocess.Popen[bytes], record: Record, status: int
+        self,
+        launcher: Launcher,
+        spec: SandboxSpec,
+        child: subprocess.Popen[bytes],
+        record: Record,
+        status: int,
+        group: Group | None,
     ) -> None:
         self.spec = spec
         self.record = record
@@ -81,12 +87,12 @@ class SandboxProcess:
         self.init_pid = record.init_pid
         self.level = record.level
         self.started = time.monotonic()
-        self._launcher = launcher
-        self._child = child
-        self._status = status
         self.proved = False
+        self._launcher = launcher
+        self._child, self._status, self._group = child, status, group
         self._reason = ""
-        self._peak = Usage(0, 0.0, 0)
+        allowance = msgspec.convert(spec, Allowance, from_attributes=True)
+        self._limits = LimitWatch(record, allowance, spec.workdir, spec.log)
         self._watching = asyncio.create_task(self._watch())
         self._ending = asyncio.create_task(self._attend())
 
@@ -96,11 +102,11 @@ class SandboxProcess:
 
     def usage(self) -> Usage:
         """Memory, CPU time and processes now; zeros once it has ended."""
-        return usage.of_tree(self.init_pid, self.record.init_start)
+        return self._limits.usage()
 
     def peak(self) -> Usage:
         """The largest values that the watch has seen."""
-        return self._peak
+        return self._limits.peak
 
     async def kill(self, reason: str = "", deadline: float = 10.0) -> Exit:
         """Kill the whole tree now and wait for the proof (see `proved`), at most about twice `deadline` seconds."""
@@ -131,48 +137,26 @@ class SandboxProcess:
             with contextlib.suppress(OSError):  # a full or read-only disk: the next kill finds it dead and forgets it
                 registry.forget(self._launcher.run_root, self.record.id)
         reason = self._reason or OWN_NUMBERS.get(code, "")
+        if self._group is not None:
+            if not self._reason and self._group.out_of_memory():
+                reason = f"memory: the kernel's limit of {self.spec.memory_mb} MB was reached"
+            self._group.remove()
+        if self.spec.log is not None:
+            with contextlib.suppress(OSError):  # one that cannot be cut is long, and no more
+                await asyncio.to_thread(shorten, self.spec.log, self.spec.log_mb * 2**20)
         if code < 0 or code > 128:
             number = -code if code < 0 else code - 128
             return Exit(None, number, reason)
         return Exit(code, None, reason)
 
     async def _watch(self) -> None:
-        """Enforce over the whole tree what the kernel enforces per process or not at all."""
-        next_disk = 0.0
+        """Kill it when it overruns what it may use."""
         while True:
-            now = self.usage()
-            self._peak = self._peak.maximum(now)
-            problem = self._overrun(now)
-            if not problem and time.monotonic() >= next_disk:
-                problem = await asyncio.to_thread(self._disk_overrun)
-                next_disk = time.monotonic() + DISK_PERIOD
+            problem = await asyncio.to_thread(self._limits.look)
             if problem:
                 self._reason = self._reason or problem
                 Strike(self.record).close()
-            await asyncio.sleep(WATCH_PERIOD)
-
-    def _overrun(self, now: Usage) -> str:
-        spec = self.spec
-        if now.cpu_seconds > spec.cpu_seconds:
-            return f"CPU time: {now.cpu_seconds:.0f} s of {spec.cpu_seconds} s"
-        if now.processes > spec.processes + 8:
-            return f"processes: {now.processes} of {spec.processes}"
-        if now.memory_bytes > spec.memory_mb * 2**20:
-            # Forked workers share pages; count those once before anybody is killed for them.
-            exact = sum(usage.proportional_bytes(pid) for pid in processes.tree(self.init_pid))
-            if exact > spec.memory_mb * 2**20:
-                return f"memory: {exact / 2**20:.0f} MB of {spec.memory_mb} MB"
-        return ""
-
-    def _disk_overrun(self) -> str:
-        used, files = usage.folder_size(self.spec.workdir)
-        if files > usage.MAX_FILES:
-            return f"disk: more than {usage.MAX_FILES} files"
-        hidden = usage.hidden_bytes(self.init_pid) if self.usage().processes else 0
-        if used + hidden > self.spec.disk_mb * 2**20:
-            note = f", {hidden / 2**20:.0f} MB of them in nameless files" if hidden > used else ""
-            return f"disk: {(used + hidden) / 2**20:.0f} MB of {self.spec.disk_mb} MB{note}"
-        return ""
+            await asyncio.sleep(PERIOD)
 
 
 class Launcher:
@@ -206,31 +190,43 @@ class Launcher:
             raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
         with Pipe(socket_pair=True) as gate, Pipe() as status, Pipe() as block:
             command = self.isolation.command(spec, self._environment(spec), gate.read, status.write, block.read)
-            child = self._spawn(spec, command, (*spec.pass_fds, gate.read, status.write, block.read))
+            own = (gate.read, status.write, block.read) if self.isolation.bwrap else (gate.read,)
+            child = self._spawn(spec, command, (*spec.pass_fds, *own))
             gate.close(gate.read)
             status.close(status.write)
             block.close(block.read)
-            record = None
+            record = group = None
             try:
-                init, inode = child.pid, 0
-                if self.isolation.bwrap:
-                    init, inode = await asyncio.wait_for(_read_status(status.read), STATUS_DEADLINE)
+                init, inode = await self._first_inside(child, status.read, gate.write)
                 group = self._join_cgroup(spec, child.pid, init)
-                record = registry.describe(self.run_root, spec.id, spec.kind, child.pid, init, inode, group, self.level)
+                path = group.path if group else None
+                record = registry.describe(self.run_root, spec.id, spec.kind, child.pid, init, inode, path, self.level)
                 await asyncio.to_thread(registry.register, self.run_root, record)
-                os.write(block.write, b"go")
-                # From the wrapper's word on, everything outside it is set to die with us; before, it must not go on.
-                if not await asyncio.wait_for(receive(gate.write), STATUS_DEADLINE):
-                    raise EOFError("it ended before its program")
+                if self.isolation.bwrap:
+                    os.write(block.write, b"go")
+                    # From its word on, everything outside the wrapper is set to die with us; before, it must wait.
+                    await _hear_wrapper(gate.write)
                 self._check_latch()
                 os.write(gate.write, b"go")
             except BaseException as error:
                 await self._abandon(spec, child, record)
+                if group is not None:
+                    group.remove()
                 if isinstance(error, (OSError, TimeoutError, EOFError, ValueError)):
                     raise LaunchFailed(f"sandbox {spec.id} did not start: {_tail(spec.log) or error}") from None
                 raise
             # bubblewrap reports the end on this pipe as well, and would die of it if nobody could read.
-            return SandboxProcess(self, spec, child, record, os.dup(status.read))
+            return SandboxProcess(self, spec, child, record, os.dup(status.read), group)
+
+    async def _first_inside(self, child: subprocess.Popen[bytes], status: int, gate: int) -> tuple[int, int]:
+        """The init of the sandbox's pid namespace and the namespace's inode; without one, the shim and 0."""
+        if self.isolation.bwrap:
+            return await asyncio.wait_for(_read_status(status), STATUS_DEADLINE)
+        await _hear_wrapper(gate)
+        if not self.isolation.unshare:
+            return child.pid, 0
+        (init,) = processes.tree(child.pid) - {child.pid}
+        return init, processes.pid_namespace(init)
 
     def _check(self, spec: SandboxSpec) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -297,17 +293,25 @@ class Launcher:
         except (OSError, ValueError) as error:
             raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
 
-    def _join_cgroup(self, spec: SandboxSpec, outer: int, init: int) -> Path | None:
+    def _join_cgroup(self, spec: SandboxSpec, outer: int, init: int) -> Group | None:
         parent = self.isolation.cgroup
-        if parent is None or not self.isolation.bwrap:
+        if parent is None or outer == init:
             return None
-        name = f"asi-{run_mark(self.run_root)[:8]}-{spec.id}"
-        group = cgroup.create(parent, name, spec.memory_mb, spec.processes)
+        group = cgroup.create(parent, f"{self._group_prefix}{spec.id}", spec.memory_mb, spec.processes)
         if group is not None:
             # Both wait for permission, so no process of the tree can stay outside.
-            cgroup.add(group, outer)
-            cgroup.add(group, init)
+            group.add(outer)
+            group.add(init)
         return group
+
+    @property
+    def _group_prefix(self) -> str:
+        return f"{cgroup.PREFIX}{run_mark(self.run_root)[:8]}-"
+
+    def sweep_groups(self) -> None:
+        """Remove the cgroups that an engine of this run which died has left."""
+        if self.isolation.cgroup is not None:
+            cgroup.sweep(self.isolation.cgroup, self._group_prefix)
 
     async def _abandon(self, spec: SandboxSpec, child: subprocess.Popen[bytes], record: Record | None) -> None:
         """Undo a launch that never got permission: only our own code has run in it."""
@@ -322,6 +326,12 @@ class Launcher:
 def _settle(record: Record) -> Row:
     """The outermost process has ended: make sure that the rest has too."""
     return kill_sandboxes([record], 5.0)[0]
+
+
+async def _hear_wrapper(gate: int) -> None:
+    """Wait for the wrapper's word that it is there. Raises EOFError when it has ended instead."""
+    if not await asyncio.wait_for(receive(gate), STATUS_DEADLINE):
+        raise EOFError("it ended before its program")
 
 
 async def _read_status(descriptor: int) -> tuple[int, int]:

@@ -48,6 +48,18 @@ def proportional_bytes(pid: int) -> int:
     return processes.resident_bytes(pid)
 
 
+def tmpfs_bytes(init: int) -> int:
+    """Memory in the files of a sandbox's own /tmp and /dev/shm; 0 where they cannot be seen or are not its own."""
+    total = 0
+    for folder in ("tmp", "dev/shm"):
+        with contextlib.suppress(OSError):
+            inside, outside = f"/proc/{init}/root/{folder}", f"/{folder}"
+            if os.stat(inside).st_dev != os.stat(outside).st_dev:
+                status = os.statvfs(inside)
+                total += (status.f_blocks - status.f_bfree) * status.f_frsize
+    return total
+
+
 def folder_size(folder: Path) -> tuple[int, int]:
     """Bytes on the disk and number of entries below a folder; links are not followed, and counting is bounded."""
     used = files = 0

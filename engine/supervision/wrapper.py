@@ -1,8 +1,9 @@
 """The last trusted code in a sandbox: takes rights away from its own process, then becomes the untrusted program.
 
-Runs as `python -I -S wrapper.py SPEC` (JSON), inside bubblewrap where there is one. Standard library only, with
-`landlock.py` beside it. It says that it is there, and starts the program only when the launcher, having registered the
-sandbox, allows it.
+Runs as `python -I -S wrapper.py SPEC`, inside bubblewrap where there is one. Standard library only, with `landlock.py`
+beside it. It says that it is there, and starts the program only when the launcher, having registered the sandbox,
+allows it. SPEC is a dictionary in marshal's format, in hexadecimal: unlike others that one is read without an import,
+and imports are most of what a launch costs.
 
 Exit codes 97 (never allowed to start) and 98 (a protection could not be applied) are its own.
 """
@@ -10,14 +11,16 @@ Exit codes 97 (never allowed to start) and 98 (a protection could not be applied
 from __future__ import annotations
 
 import ctypes
-import json
+import marshal
 import os
 import resource
-import signal
 import struct
 import sys
 import time
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -28,7 +31,6 @@ NOT_STARTED, NOT_PROTECTED = 97, 98
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 22, 36, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SECCOMP_MODE_FILTER = 2
-SHIM_SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 CAPABILITY_VERSION_3 = 0x20080522
 CAPGET, CAPSET = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(os.uname().machine, (0, 0))
 
@@ -113,6 +115,8 @@ def watch_tree(main: int) -> NoReturn:
     When the main program ends, or on SIGTERM, or when the engine dies, it kills the rest until nobody is left to wait
     for; its own end is therefore the proof that the tree is gone. Exits like the main program did.
     """
+    import signal
+
     status = 128 + signal.SIGKILL
     ending = False
     while True:
@@ -135,13 +139,16 @@ def watch_tree(main: int) -> NoReturn:
                     continue  # it ended by itself
             time.sleep(0.001)
             continue
-        received = signal.sigtimedwait(SHIM_SIGNALS, 1.0)
+        received = signal.sigtimedwait({signal.SIGTERM, signal.SIGCHLD}, 1.0)
         ending = received is not None and received.si_signo == signal.SIGTERM
 
 
 def become_shim(launcher: int) -> None:
     """Fork: the parent stays as the shim and never returns, the child goes on to become the program."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SHIM_SIGNALS)
+    import signal
+
+    listened = {signal.SIGTERM, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, listened)
     check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0), "pdeathsig")
     if os.getppid() != launcher:
@@ -150,12 +157,12 @@ def become_shim(launcher: int) -> None:
     if main:
         os.closerange(3, 256)
         watch_tree(main)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SHIM_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, listened)
 
 
 def main() -> NoReturn:
     """Wait for permission, protect, become the program."""
-    spec = json.loads(sys.argv[1])
+    spec = marshal.loads(bytes.fromhex(sys.argv[1]))
     if spec["shim"]:
         become_shim(spec["launcher"])
     gate = spec["gate"]

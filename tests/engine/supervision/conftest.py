@@ -41,7 +41,16 @@ def launcher(root: Path, means: Isolation) -> Launcher:
 @pytest.fixture
 def bare_launcher(root: Path, means: Isolation) -> Launcher:
     """Without namespaces: the level below."""
-    return Launcher(root, msgspec.structs.replace(means, bwrap=""))
+    return Launcher(root, msgspec.structs.replace(means, bwrap="", unshare=""))
+
+
+@pytest.fixture
+def unshare_launcher(root: Path, means: Isolation) -> Launcher:
+    """Without bubblewrap, with namespaces by `unshare`."""
+    without = msgspec.structs.replace(means, bwrap="", unshare="")._without_bubblewrap("left out")
+    if not without.unshare:
+        pytest.skip(f"unshare does not work here: {without.trouble}")
+    return Launcher(root, without)
 
 
 def python(code: str, identifier: str = "t", root: Path = Path("/"), **limits: object) -> SandboxSpec:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import marshal
 import os
+import shutil
 import socket
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.client import kill, processes
 from engine.client.records import read_records
 from engine.client.rundir import RunPaths
-from engine.supervision import registry, sandbox
+from engine.supervision import cgroup, registry, sandbox
+from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Latched, Launcher, LaunchFailed
+from engine.supervision.watching import LimitWatch
 
 from .conftest import Run, python
 
@@ -124,6 +129,9 @@ print(count, flush=True)
          "\ntime.sleep(30)",
          {"memory_mb": 200}, "memory"),
         ("import os\nos.fork(); os.fork()\nwhile True: pass", {"cpu_seconds": 2}, "CPU"),
+        ("import os, time\nfor _ in range(24):\n  if os.fork() == 0: time.sleep(60)\ntime.sleep(60)",
+         {"processes": 30}, "processes: 2"),
+        ("import time\nwhile True:\n print('\\x1b[2J' * 20_000, flush=True); time.sleep(.01)", {"log_mb": 2}, "output: "),
     ],
 )  # fmt: skip
 async def test_the_watch_kills_what_the_kernel_does_not_limit(run: Run, code: str, limits: dict, why: str) -> None:
@@ -216,7 +224,7 @@ async def test_bad_specifications_are_refused(launcher: Launcher) -> None:
             await launcher.start(python("pass", bad, launcher.run_root))
 
 
-@pytest.mark.parametrize("kind", ["launcher", "bare_launcher"])
+@pytest.mark.parametrize("kind", ["launcher", "unshare_launcher", "bare_launcher"])
 async def test_freeze_and_thaw(kind: str, request: pytest.FixtureRequest) -> None:
     launcher: Launcher = request.getfixturevalue(kind)
     code = """
@@ -276,8 +284,10 @@ time.sleep(60)
     assert processes.state(daemon) in processes.DEAD
 
 
-async def test_a_sandbox_dies_with_the_engine(launcher: Launcher) -> None:
+@pytest.mark.parametrize("kind", ["launcher", "unshare_launcher"])
+async def test_a_sandbox_dies_with_the_engine(kind: str, request: pytest.FixtureRequest) -> None:
     """The engine is killed by SIGKILL in the middle of a trial."""
+    launcher: Launcher = request.getfixturevalue(kind)
     root = launcher.run_root
     child = os.fork()
     if child == 0:
@@ -302,3 +312,132 @@ async def test_a_sandbox_dies_with_the_engine(launcher: Launcher) -> None:
         while processes.is_alive(record.init_pid, record.init_start):
             await asyncio.sleep(0.01)
     assert kill.kill_sandboxes([record])[0].proved
+
+
+async def test_a_flooded_log_keeps_its_beginning_and_its_end(launcher: Launcher) -> None:
+    code = "import os\nprint('first', flush=True)\nos.write(1, b'x' * (3 << 20))\nprint('\\nlast', flush=True)"
+    process = await launcher.start(python(code, "t", launcher.run_root, log_mb=1))
+    await process.wait()
+    log = (launcher.run_root / "t.log").read_bytes()
+    assert len(log) < (1 << 20) + 100
+    assert log.startswith(b"first")
+    assert log.endswith(b"last\n")
+    assert b"left out" in log
+
+
+MEMORY_BY_MANY = """
+import os, time
+for _ in range(6):
+    if os.fork() == 0:
+        block = bytearray(64 << 20)
+        for place in range(0, len(block), 4096):
+            block[place] = 1
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
+
+
+async def test_the_kernel_limits_the_memory_of_the_whole_tree(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if launcher.isolation.ceiling < 3:
+        pytest.skip("no cgroup with a memory controller can be made here")
+    monkeypatch.setattr(LimitWatch, "_memory", lambda self, now: "")  # the kernel alone
+    process = await launcher.start(python(MEMORY_BY_MANY, "t", launcher.run_root, memory_mb=200))
+    group = process._group
+    assert group is not None
+    async with asyncio.timeout(60):
+        while not group.out_of_memory():
+            await asyncio.sleep(0.02)
+    ended = await process.kill()
+    assert ended.reason == "memory: the kernel's limit of 200 MB was reached"
+    assert not any(folder.exists() for folder in group.folders)
+
+
+async def test_groups_that_a_dead_engine_left_are_swept(launcher: Launcher) -> None:
+    parent = launcher.isolation.cgroup
+    if parent is None:
+        pytest.skip("no cgroups can be made here")
+    running = await launcher.start(python("import time; time.sleep(60)", "t", launcher.run_root))
+    left = cgroup.create(parent, f"{launcher._group_prefix}left", 100, 10)
+    other = cgroup.create(parent, "asi-00000000-other", 100, 10)
+    assert left is not None
+    assert other is not None
+    launcher.sweep_groups()
+    assert not any(folder.exists() for folder in left.folders)
+    assert all(folder.exists() for folder in other.folders)
+    assert running._group is not None
+    assert all(folder.exists() for folder in running._group.folders)
+    other.remove()
+    await running.kill()
+
+
+PRIVILEGES = """
+fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(*(fields[name].split()[0] for name in ("NoNewPrivs", "Seccomp", "CapEff", "CapPrm")))
+print(*fields["Uid"].split())
+"""
+
+
+@pytest.mark.parametrize("kind", ["launcher", "unshare_launcher", "bare_launcher"])
+async def test_every_protection_is_really_on(kind: str, request: pytest.FixtureRequest) -> None:
+    launcher: Launcher = request.getfixturevalue(kind)
+    process = await launcher.start(python(PRIVILEGES, "t", launcher.run_root))
+    assert (await process.wait()).ok
+    first, second = (launcher.run_root / "t.log").read_text().splitlines()
+    assert first.split() == ["1", "2", "0" * 16, "0" * 16]
+    if launcher.isolation.guest("t") is not None:
+        assert "0" not in second.split()
+
+
+async def test_with_unshare_the_death_is_proved_by_the_namespace(unshare_launcher: Launcher) -> None:
+    code = """
+import os, signal, time
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    open("daemon", "w").write("up")
+    time.sleep(60)
+    os._exit(0)
+time.sleep(60)
+"""
+    process = await unshare_launcher.start(python(code, "t", unshare_launcher.run_root))
+    assert process.record.pid_namespace
+    async with asyncio.timeout(30):
+        while not (unshare_launcher.run_root / "trials/t/daemon").exists():
+            await asyncio.sleep(0.02)
+    await process.kill()
+    assert process.proved
+    assert process.record.pid_namespace not in map(processes.pid_namespace, processes.all_pids())
+
+
+def test_without_bubblewrap_it_says_so_and_takes_the_next_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, *args, **more: None if name == "bwrap" else real(name, *args, **more))
+    found = Isolation.detect()
+    assert not found.bwrap
+    assert found.ceiling <= 1
+    assert "bubblewrap (bwrap) is not installed" in found.trouble
+    monkeypatch.setattr(shutil, "which", lambda *args, **more: None)
+    nothing = Isolation.detect()
+    assert not nothing.unshare
+    assert any("unshare" in line for line in nothing.trouble)
+
+
+def test_only_the_granted_gpu_is_bound_in(means: Isolation, tmp_path: Path) -> None:
+    with_bwrap = msgspec.structs.replace(means, bwrap="/usr/bin/bwrap")
+    spec = python("pass", "t", tmp_path, gpus=(1,))
+    command = with_bwrap.command(spec, {}, 3, 4, 5)
+    devices = [command[index + 1] for index, word in enumerate(command) if word == "--dev-bind-try"]
+    assert "/dev/nvidia1" in devices
+    assert "/dev/nvidia0" not in devices
+    assert "/dev/nvidiactl" in devices
+    wrapper = marshal.loads(bytes.fromhex(command[-1]))
+    assert "/dev/nvidia1" in wrapper["landlock"]["write"] if wrapper["landlock"] else True
+    assert "DATA" not in wrapper["limits"]
+    none = with_bwrap.command(python("pass", "t", tmp_path), {}, 3, 4, 5)
+    assert not any("nvidia" in word for word in none)
