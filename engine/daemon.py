@@ -20,6 +20,8 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine import cache
 from engine.agents.evolver.agent import Evolver
 from engine.client.records import clear_latch, read_latch
@@ -134,7 +136,15 @@ class Engine:
         self.leave(reason)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._watchman_ended)
+        self._tasks.append(task)
+
+    def _watchman_ended(self, task: asyncio.Task[None]) -> None:
+        """None of these may end by itself: without one of its watches an engine must not go on."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            name = getattr(task.get_coro(), "__qualname__", "a watch")
+            self.leave(f"{name} failed: {type(error).__name__}: {error}")
 
     async def _open_run(self) -> None:
         """Record the start, and close what a dead engine left open."""
@@ -147,7 +157,11 @@ class Engine:
         swept = await asyncio.to_thread(arming.sweep, self.paths.root)
         runtime.emit(ev.EngineStarted(os.getpid(), VERSION, boot_id()))
         for trial in runtime.state.running_trials:
-            runtime.emit(ev.TrialKilled(trial.id, trial.experiment, "the end of its engine"))
+            if trial.checkpoint:
+                parked = ev.TrialParked(trial.id, trial.experiment, "the end of its engine", trial.checkpoint)
+                runtime.emit(msgspec.structs.replace(parked, cpu_seconds=trial.cpu_seconds))
+            else:
+                runtime.emit(ev.TrialKilled(trial.id, trial.experiment, "the end of its engine"))
         if swept:
             runtime.note(f"{swept} sandboxes of an earlier engine were still registered; all proved dead", "warning")
 

@@ -201,14 +201,18 @@ class TrialRunner:
                 curve.read()
             ended = await process.kill()
         cpu_seconds = used_cpu_seconds + process.peak().cpu_seconds
-        if who := self._who_ended(spec.trial, ended):
+        who = self._who_ended(spec.trial, ended)
+        if self.parked and (who or not raw):  # it had no time to answer; an earlier checkpoint still holds
+            sha = await asyncio.to_thread(checkpoints.keep, folder, self._disk_mb << 20) if spec.resume else ""
+            if sha:
+                return TrialParted(sha, cpu_seconds)
+            raise Ended(who or "park", cpu_seconds)
+        if who:
             raise Ended(who, cpu_seconds)
         if curve.anomaly is not None:
             what = curve.anomaly
             return TrialFailure(what.what, what.evidence, what.what == "leak", anomaly=True, cpu_seconds=cpu_seconds)
         outcome = self._conclude(spec, raw or b"", ended, cpu_seconds)
-        if self.parked and isinstance(outcome, TrialFailure) and not raw:
-            raise Ended("park", cpu_seconds)  # the scorer was asked to leave before it could answer
         if isinstance(outcome, TrialFailure):
             return outcome
         if outcome.parked:

@@ -135,9 +135,9 @@ def load(folder: Path, identity: Identity, step: int) -> Checkpoint | None:
 
 def read_plain(path: Path, most: int) -> bytes:
     """Read a file that anybody may have put there. Raises OSError when it is a link, no plain file, or too large."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is no plain file")
         if status.st_size > most:

@@ -47,6 +47,7 @@ class Session:
     """Requests to one worker.
 
     silence_seconds: longest wait for any one answer, not counting time in which the scorer itself was stopped.
+    waited: seconds in which the worker had something to do, counted in the same way.
     """
 
     def __init__(self, channel: Channel, silence_seconds: float, leaving: Leaving) -> None:
@@ -118,7 +119,8 @@ class Session:
         except WireError as error:
             raise self._lost(f"while it was asked to {request.name}", error) from error
         finally:
-            self.waited += patience.spent
+            # Its start is not counted: it is no task's, and it comes again with every resumption.
+            self.waited += patience.spent if self._met else 0.0
         if kind == Kind.FAILED:
             text = "".join(c if c.isprintable() or c == "\n" else "?" for c in content.decode("utf-8", "replace"))
             raise TrialFailed(f"the worker reported: {text}")

@@ -236,6 +236,18 @@ def test_a_false_account_of_the_checkpoint_fails_the_trial(claims: Progress, tmp
         score(LeavesAt(4, claims), tmp_path)
 
 
+@pytest.mark.parametrize("trouble", [Late(), TrialFailed("the worker reported: no space left")])
+def test_a_checkpoint_that_is_not_written_leaves_the_one_before(trouble: Exception, tmp_path: Path) -> None:
+    class Unable(LeavesAt):
+        def save(self) -> Saved:
+            raise trouble
+
+    state = TaskState("bytes", step=4)
+    with pytest.raises(Parked):
+        score(Unable(6), tmp_path, state)
+    assert state.step == 4
+
+
 @pytest.mark.parametrize("step", [3, 5, PLAN.steps])
 def test_going_on_from_another_step_than_the_scorer_knows_fails_the_trial(step: int, tmp_path: Path) -> None:
     worker = Worker()
