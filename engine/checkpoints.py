@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from engine.client.rundir import fsync_directory
+from engine.supervision import folders
 from engine.tailing import MAX_POINTS_BYTES, open_plain
 
 NAME = "checkpoint.pt"
@@ -63,7 +64,7 @@ def fresh_workdir(folder: Path, resume: bool = False) -> Path:
     """
     workdir, old = folder / "work", folder / "work.old"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
+    folders.remove(old)
     with contextlib.suppress(FileNotFoundError):
         os.rename(workdir, old)
     workdir.mkdir(mode=0o700)
@@ -73,5 +74,5 @@ def fresh_workdir(folder: Path, resume: bool = False) -> Path:
             if descriptor is not None:
                 with os.fdopen(descriptor, "rb") as stream, (workdir / source.name).open("xb") as copy:
                     shutil.copyfileobj(stream, copy) if most is None else copy.write(stream.read(most))
-    shutil.rmtree(old, ignore_errors=True)
+    folders.remove(old)
     return workdir

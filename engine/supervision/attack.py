@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from engine.client import processes
-from engine.supervision import probe, sandbox
+from engine.supervision import folders, probe, sandbox
 from engine.supervision.isolation import SandboxSpec
 
 PROBE = Path(probe.__file__).resolve()
@@ -98,7 +98,7 @@ async def _probe(
         dead = await _proved_dead(process)
         return [_judge(attack, datagrams, as_root, dead) for attack in attacks]
     finally:
-        shutil.rmtree(workdir, ignore_errors=True)
+        await asyncio.to_thread(folders.remove, workdir)
 
 
 def level_of(ceiling: int, attacks: list[Attack]) -> int:
@@ -116,7 +116,7 @@ def advice(isolation: sandbox.Isolation, level: int) -> str:
     if level == 2:
         if not Path("/run/systemd/system").is_dir():
             return "let this user make cgroups with the memory and pids controllers (version 1 or 2)"
-        return "start with: systemd-run --user --scope -p Delegate=yes asi run"
+        return f"start with: systemd-run {'' if os.geteuid() == 0 else '--user '}--scope -p Delegate=yes asi run"
     if shutil.which("bwrap") is None:
         for manager, line in (("apt-get", "apt-get install"), ("dnf", "dnf install"), ("pacman", "pacman -S")):
             if shutil.which(manager):
@@ -132,10 +132,10 @@ def advice(isolation: sandbox.Isolation, level: int) -> str:
         ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
     ):
         with contextlib.suppress(OSError):
-            if Path(path).read_text().strip() == refusing:
+            if os.geteuid() != 0 and Path(path).read_text().strip() == refusing:  # root needs no user namespace
                 return f"sysctl -w {line}   (as root; lets bubblewrap make user namespaces)"
     if isolation.trouble:
-        return isolation.trouble[-1]
+        return isolation.trouble[0]
     return "run the engine as an ordinary user" if os.geteuid() == 0 else ""
 
 
@@ -171,9 +171,7 @@ def _targets() -> Iterator[tuple[dict[str, Any], socket.socket]]:
         }, udp  # fmt: skip
 
 
-async def _await_results(
-    process: sandbox.SandboxProcess, path: Path, names: list[str]
-) -> tuple[list[Attack], bool]:
+async def _await_results(process: sandbox.SandboxProcess, path: Path, names: list[str]) -> tuple[list[Attack], bool]:
     """The probe's own account, strictly parsed, and whether it is the machine's root.
 
     An attack without a result counts as not stopped.
@@ -202,7 +200,7 @@ async def _await_results(
 def _read_results(path: Path) -> dict[str, Attack]:
     """Results so far; empty while there are none that can be read."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             attacks = msgspec.json.decode(file.read(65_536), type=list[Attack])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

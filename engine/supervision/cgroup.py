@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 CONTROLLERS = ("memory", "pids")
 PREFIX = "asi-"
+ABANDONED = 3600.0  # seconds after which an empty group is nobody's: one is filled as soon as it is made
 
 
 class Cgroup(NamedTuple):
@@ -86,11 +88,13 @@ def create(parent: Cgroup, name: str, memory_mb: int, processes: int) -> Group |
 
 
 def sweep(parent: Cgroup, prefix: str) -> None:
-    """Remove the empty groups that an engine which died has left, by the beginning of their names."""
+    """Remove the empty groups of engines that died: of this run by how their names begin, others by their age."""
+    now = time.time()
     for base in {*parent.limited.values(), *([parent.path] if parent.path else [])}:
-        for folder in base.glob(f"{prefix}*"):
+        for folder in base.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):  # one in use stays
-                folder.rmdir()
+                if folder.name.startswith(prefix) or now - folder.stat().st_mtime > ABANDONED:
+                    folder.rmdir()
 
 
 def _limit_memory(folder: Path, size: int) -> None:

@@ -35,6 +35,7 @@ class Examination(msgspec.Struct, frozen=True):
     kernel: str
     bwrap: str
     unshare: bool
+    missing: list[str]
     landlock_abi: int
     seccomp: bool
     cgroup: str
@@ -72,7 +73,7 @@ async def examine() -> Examination:
         problems.append(f"only {free:.1f} GB are free at {home}")
     return Examination(
         python=platform.python_version(), torch=torch, kernel=platform.release(), bwrap=_bwrap_version(means),
-        unshare=bool(means.unshare),
+        unshare=bool(means.unshare), missing=list(means.trouble),
         landlock_abi=means.landlock_abi, seccomp=bool(means.filter),
         cgroup="none" if means.cgroup is None else "limits" if means.cgroup.limits else "kill and freeze only",
         as_root=os.geteuid() == 0, free_gb=round(free, 1), runs=str(home), isolation=report, drill=result,
@@ -93,6 +94,7 @@ def format_examination(found: Examination) -> str:
         f"seccomp    {'yes' if found.seccomp else 'no filter for this architecture'}",
         f"cgroup     {found.cgroup}",
         f"disk       {found.free_gb} GB free at {found.runs}",
+        *(f"missing    {line}" for line in found.missing),
     ]
     if found.isolation is not None:
         lines.append("")

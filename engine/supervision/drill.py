@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import sys
 import time
 
 import msgspec
 
 from engine.client import processes
-from engine.supervision import sandbox
+from engine.supervision import folders, sandbox
 from engine.supervision.isolation import SandboxSpec
 
 READY_DEADLINE = 20.0
@@ -67,7 +66,7 @@ async def drill(launcher: sandbox.Launcher) -> DrillReport:
         row = (await asyncio.to_thread(sandbox.kill_sandboxes, [process.record], 10.0))[0]
         await process.wait()
     finally:
-        shutil.rmtree(workdir, ignore_errors=True)
+        await asyncio.to_thread(folders.remove, workdir)
     complete = count >= 4
     proof = row.proof if complete else f"only {count} processes came up; {row.proof}"
     return DrillReport(count, row.killed_ms, row.proved and complete, launcher.level, time.time(), proof)

@@ -26,6 +26,7 @@ HARMLESS_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "ra
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps")
 GUEST_RANGES = ((1_900_000_000, 2**24), (60_000, 4_000))  # user ids that nobody has; the first that is mapped
 UNSHARED = ("--fork", "--pid", "--kill-child=KILL", "--net", "--ipc", "--uts", "--mount", "--mount-proc")
+OWN_SHARED_MEMORY = 'mount -t tmpfs -o "size=$0m,mode=1777,nosuid,nodev" tmpfs /dev/shm && exec "$@"'
 NAMESPACES = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 
 
@@ -36,7 +37,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     read_only: further files and folders it may read, at the same path inside.
     disk_mb: largest single file, and largest sum over the workdir.
     log_mb: most that it may print.
-    processes: processes and threads together.
+    processes: processes and threads together; processes that stay near it are taken for a fork bomb.
     cpu_seconds: over the whole tree.
     gpus: indices of the NVIDIA devices it is granted.
     pass_fds: file descriptors it inherits, under the same numbers.
@@ -121,10 +122,10 @@ class Isolation(msgspec.Struct, frozen=True):
         """Start Python inside the namespaces; returns what went wrong."""
         command = self.namespace_arguments()
         if self.bwrap:
-            command += [*system_arguments(64), "--remount-ro", "/"]
+            command += [*system_arguments(64), "--remount-ro", "/", "--"]
         uid = self.guest("")
         code = "" if uid is None else f"import os; os.setresuid({uid}, {uid}, {uid})"
-        command += ["--", sys.executable, "-I", "-S", "-c", code]
+        command += [sys.executable, "-I", "-S", "-c", code]
         try:
             done = subprocess.run(command, capture_output=True, timeout=20, env={}, stdin=subprocess.DEVNULL, cwd="/")
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -138,14 +139,14 @@ class Isolation(msgspec.Struct, frozen=True):
             return None  # without mount namespaces, another user could not even reach root's folders
         return self.guest_uid + zlib.crc32(identifier.encode()) % self.guest_count
 
-    def namespace_arguments(self) -> list[str]:
-        """bubblewrap (or `unshare`) with its namespaces and capabilities, no mounts yet."""
+    def namespace_arguments(self, tmpfs_mb: int = 64) -> list[str]:
+        """bubblewrap (or `unshare`) with its namespaces and capabilities, up to where mounts or the program follow."""
         if not self.bwrap:
             setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
             # The guard ends what the engine leaves behind; the kernel does so at once.
             dying = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-            user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-            return [*dying, self.unshare, *user, *UNSHARED]
+            user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]  # as root, it may mount
+            return [*dying, self.unshare, *user, *UNSHARED, "--", "/bin/sh", "-c", OWN_SHARED_MEMORY, str(tmpfs_mb)]
         arguments = [self.bwrap, *NAMESPACES, "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
         if self.guest_uid is not None:
             # Started by root: real namespaces, and just the power to become somebody else.
@@ -158,9 +159,9 @@ class Isolation(msgspec.Struct, frozen=True):
         python = [sys.executable, "-I", "-S"]
         wrapper = marshal.dumps(self._wrapper_spec(spec, environment, gate)).hex()
         if not self.bwrap:
-            outside = [*self.namespace_arguments(), "--"] if self.unshare else []
+            outside = self.namespace_arguments(tmpfs_mb(spec)) if self.unshare else []
             return [*outside, *python, str(here / "wrapper.py"), wrapper]
-        arguments = [*self.namespace_arguments(), *system_arguments(max(16, spec.memory_mb // 4))]
+        arguments = [*self.namespace_arguments(), *system_arguments(tmpfs_mb(spec))]
         for index in spec.gpus:
             arguments += ["--dev-bind-try", f"/dev/nvidia{index}", f"/dev/nvidia{index}"]
         for device in GPU_DEVICES if spec.gpus else ():
@@ -192,8 +193,8 @@ class Isolation(msgspec.Struct, frozen=True):
             "environment": environment,
             "workdir": str(spec.workdir),
             "gate": gate,
-            "shim": not self.bwrap and not self.unshare,
-            "launcher": os.getpid(),
+            "shim": not self.bwrap,
+            "launcher": 0 if self.unshare else os.getpid(),
             "uid": self.guest(spec.id),
             "limits": limits,
             "landlock": self._file_rules(spec) if self.landlock_abi else None,
@@ -210,6 +211,11 @@ class Isolation(msgspec.Struct, frozen=True):
         readable = ["/usr", "/proc", "/sys/devices/system/cpu", *SYSTEM_LINKS, "/etc/ld.so.cache", "/etc/alternatives"]
         readable += [str(path) for path in (*python_folders(), *VISIBLE_CODE, *spec.read_only)]
         return {"read": readable, "write": [str(spec.workdir), *devices]}
+
+
+def tmpfs_mb(spec: SandboxSpec) -> int:
+    """The size of a sandbox's own /dev/shm, and of its /tmp: memory as well, and counted with the rest."""
+    return max(16, spec.memory_mb // 4)
 
 
 def python_folders() -> list[Path]:

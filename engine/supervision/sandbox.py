@@ -26,12 +26,12 @@ from engine.client.freeze import FreezeReport, freeze_records, thaw_records
 from engine.client.kill import Row, Strike, kill_sandboxes
 from engine.client.records import SANDBOX_MARK, Record, read_latch
 from engine.client.rundir import RUN_MARK, RunPaths, run_mark
-from engine.supervision import cgroup, registry
+from engine.supervision import cgroup, folders, registry, usage
 from engine.supervision.cgroup import Group
 from engine.supervision.isolation import PROJECT, Isolation, SandboxSpec
 from engine.supervision.pipes import Pipe, receive, wait_child
 from engine.supervision.usage import Usage
-from engine.supervision.watching import PERIOD, Allowance, LimitWatch, shorten
+from engine.supervision.watching import Allowance, LimitWatch, shorten
 
 __all__ = ["Exit", "Isolation", "Latched", "LaunchFailed", "Launcher", "SandboxProcess", "SandboxSpec", "Usage"]
 
@@ -92,7 +92,7 @@ class SandboxProcess:
         self._child, self._status, self._group = child, status, group
         self._reason = ""
         allowance = msgspec.convert(spec, Allowance, from_attributes=True)
-        self._limits = LimitWatch(record, allowance, spec.workdir, spec.log)
+        self._limits = LimitWatch(record, allowance, spec.workdir, spec.log, group)
         self._watching = asyncio.create_task(self._watch())
         self._ending = asyncio.create_task(self._attend())
 
@@ -138,9 +138,9 @@ class SandboxProcess:
                 registry.forget(self._launcher.run_root, self.record.id)
         reason = self._reason or OWN_NUMBERS.get(code, "")
         if self._group is not None:
-            if not self._reason and self._group.out_of_memory():
-                reason = f"memory: the kernel's limit of {self.spec.memory_mb} MB was reached"
+            reason = reason or self._limits.kernel_memory()
             self._group.remove()
+        reason = reason or await asyncio.to_thread(self._limits.left_behind)
         if self.spec.log is not None:
             with contextlib.suppress(OSError):  # one that cannot be cut is long, and no more
                 await asyncio.to_thread(shorten, self.spec.log, self.spec.log_mb * 2**20)
@@ -156,7 +156,7 @@ class SandboxProcess:
             if problem:
                 self._reason = self._reason or problem
                 Strike(self.record).close()
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(self._limits.pause)
 
 
 class Launcher:
@@ -185,6 +185,7 @@ class Launcher:
         spec = msgspec.structs.replace(spec, workdir=workdir)
         try:
             workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_disk(spec)
             self._hand_over(spec)
         except OSError as error:
             raise LaunchFailed(f"sandbox {spec.id} did not start: {error}") from None
@@ -225,7 +226,7 @@ class Launcher:
         await _hear_wrapper(gate)
         if not self.isolation.unshare:
             return child.pid, 0
-        (init,) = processes.tree(child.pid) - {child.pid}
+        init = _only_child(child.pid)
         return init, processes.pid_namespace(init)
 
     def _check(self, spec: SandboxSpec) -> None:
@@ -244,10 +245,7 @@ class Launcher:
         guest = self.isolation.guest(spec.id)
         if guest is None:
             return
-        os.chown(spec.workdir, guest, guest)
-        for folder, folders, files in os.walk(spec.workdir):
-            for name in (*folders, *files):
-                os.chown(os.path.join(folder, name), guest, guest, follow_symlinks=False)
+        folders.hand_over(spec.workdir, guest)
         for path in spec.read_only:
             if path.exists() and not path.stat().st_mode & 0o004:
                 raise LaunchFailed(f"{path} must be readable by everybody: sandboxes run under a user id of their own")
@@ -295,13 +293,13 @@ class Launcher:
 
     def _join_cgroup(self, spec: SandboxSpec, outer: int, init: int) -> Group | None:
         parent = self.isolation.cgroup
-        if parent is None or outer == init:
+        if parent is None or outer == init:  # a shim must outlive its tree to prove the end of it
             return None
         group = cgroup.create(parent, f"{self._group_prefix}{spec.id}", spec.memory_mb, spec.processes)
         if group is not None:
-            # Both wait for permission, so no process of the tree can stay outside.
-            group.add(outer)
-            group.add(init)
+            # All of them wait for permission, so no process of the tree can stay outside.
+            for pid in processes.tree(outer):
+                group.add(pid)
         return group
 
     @property
@@ -323,9 +321,21 @@ class Launcher:
             registry.forget(self.run_root, spec.id)
 
 
+def _check_disk(spec: SandboxSpec) -> None:
+    """Raises LaunchFailed when the disk has no room for what the sandbox may write."""
+    free = usage.free_bytes(spec.workdir)
+    if free < usage.KEPT_FREE + spec.disk_mb * 2**20:
+        raise LaunchFailed(f"sandbox {spec.id} did not start: the disk has {free >> 20} MB left")
+
+
 def _settle(record: Record) -> Row:
     """The outermost process has ended: make sure that the rest has too."""
     return kill_sandboxes([record], 5.0)[0]
+
+
+def _only_child(pid: int) -> int:
+    """The one child of a process. Raises ValueError when there is none, or more."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 async def _hear_wrapper(gate: int) -> None:

@@ -84,6 +84,8 @@ def set_filter(program: bytes) -> None:
 def protect(spec: dict[str, Any]) -> None:
     """Take every right away that the specification names."""
     os.umask(0o077)
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # when the machine's memory ends, the kernel takes sandboxes first
     set_limits(spec["limits"])
     drop_privileges(spec["uid"])
     if spec["landlock"] is not None:
@@ -110,7 +112,7 @@ def children_of_self() -> set[int]:
 
 
 def watch_tree(main: int) -> NoReturn:
-    """The shim of a sandbox without namespaces: adopts every orphan, and ends only after the last of its tree.
+    """The shim of a sandbox without bubblewrap: adopts every orphan, and ends only after the last of its tree.
 
     When the main program ends, or on SIGTERM, or when the engine dies, it kills the rest until nobody is left to wait
     for; its own end is therefore the proof that the tree is gone. Exits like the main program did.
@@ -144,13 +146,17 @@ def watch_tree(main: int) -> NoReturn:
 
 
 def become_shim(launcher: int) -> None:
-    """Fork: the parent stays as the shim and never returns, the child goes on to become the program."""
+    """Fork: the parent stays as the shim and never returns, the child goes on to become the program.
+
+    `launcher` is the pid of our parent, 0 where that is outside our pid namespace and `unshare` has tied us to it.
+    """
     import signal
 
     listened = {signal.SIGTERM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, listened)
     check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "subreaper")
-    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0), "pdeathsig")
+    if launcher:
+        check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0), "pdeathsig")
     if os.getppid() != launcher:
         os._exit(NOT_STARTED)
     main = os.fork()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +22,25 @@ async def test_bubblewrap_stops_every_attack(launcher: Launcher) -> None:
     root_stays_root = launcher.isolation.guest_uid is None and "privilege" in report.succeeded
     assert report.succeeded == [] or root_stays_root
     assert report.level == (1 if root_stays_root else launcher.isolation.ceiling)
+
+
+async def test_without_bubblewrap_the_level_is_one(unshare_launcher: Launcher) -> None:
+    report = await measure(unshare_launcher)
+    assert set(report.succeeded) <= {"unix_path", "unix_abstract", "privilege", "fork_bomb"}
+    assert report.level == 1
+
+
+async def test_a_hostile_account_of_the_attacks_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "attacks.json"
+    os.mkfifo(path)
+    assert attack._read_results(path) == {}
+    path.unlink()
+    (tmp_path / "real.json").write_text('[{"attack": "tcp", "stopped": true, "detail": ""}]')
+    path.symlink_to(tmp_path / "real.json")
+    assert attack._read_results(path) == {}
+    path.unlink()
+    path.write_text('[{"attack": "tcp", "stopped": "yes"}]')
+    assert attack._read_results(path) == {}
 
 
 async def test_without_any_protection_the_attacks_succeed(bare_launcher: Launcher) -> None:
@@ -49,6 +70,27 @@ def test_the_level_is_no_higher_than_the_worst_failure() -> None:
 def test_the_advice_names_the_missing_tool(monkeypatch) -> None:
     monkeypatch.setattr(attack.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
     assert attack.advice(Isolation(), 1).startswith("apt-get install bubblewrap")
+
+
+def test_the_advice_for_a_refused_user_namespace(monkeypatch) -> None:
+    monkeypatch.setattr(attack.shutil, "which", lambda name: f"/usr/bin/{name}")
+    refused = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+    real = attack.Path.read_text
+    monkeypatch.setattr(attack.Path, "read_text", lambda path: "1\n" if str(path) == refused else real(path))
+    why = Isolation(trouble=("bubblewrap fails: setting up uid map: Permission denied", "unshare fails: no"))
+    monkeypatch.setattr(attack.os, "geteuid", lambda: 1000)
+    assert attack.advice(why, 1).startswith("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+    monkeypatch.setattr(attack.os, "geteuid", lambda: 0)
+    assert attack.advice(why, 1) == why.trouble[0]
+
+
+def test_the_advice_for_the_kernels_limits(monkeypatch) -> None:
+    monkeypatch.setattr(attack.Path, "is_dir", lambda path: True)
+    monkeypatch.setattr(attack.os, "geteuid", lambda: 1000)
+    assert "systemd-run --user --scope -p Delegate=yes" in attack.advice(Isolation(bwrap="/usr/bin/bwrap"), 2)
+    monkeypatch.setattr(attack.os, "geteuid", lambda: 0)
+    assert "systemd-run --scope -p Delegate=yes" in attack.advice(Isolation(bwrap="/usr/bin/bwrap"), 2)
+    assert attack.advice(Isolation(bwrap="/usr/bin/bwrap"), 3) == ""
 
 
 def test_the_filter_is_well_formed() -> None:

@@ -18,7 +18,7 @@ import pytest
 from engine.client import kill, processes
 from engine.client.records import read_records
 from engine.client.rundir import RunPaths
-from engine.supervision import cgroup, registry, sandbox
+from engine.supervision import cgroup, folders, registry, sandbox, usage
 from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Latched, Launcher, LaunchFailed
 from engine.supervision.watching import LimitWatch
@@ -33,7 +33,15 @@ async def test_it_writes_its_folder_and_nothing_else(run: Run, launcher: Launche
     code = f"""
 import os
 open("mine", "w").write("x")
-for path, mode in (({str(outside)!r}, "r"), ({str(outside)!r}, "w"), ("/etc/passwd", "r"), ("/x", "w"), ("/dev/x", "w"),
+try:
+    print("READ", open({str(outside)!r}).read())
+except OSError:
+    pass
+try:
+    open({str(outside)!r}, "w").write("changed")  # in a /tmp of its own, it may well be able to
+except OSError:
+    pass
+for path, mode in (("/etc/passwd", "r"), ("/x", "w"), ("/dev/x", "w"),
                    (os.__file__, "a"), ("/proc/sys/kernel/core_pattern", "w")):
     try:
         open(path, mode)
@@ -75,8 +83,12 @@ async def test_its_environment_is_built_from_nothing(run: Run, monkeypatch: pyte
     code = """
 import os, json
 fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
-everything = b"".join(open(f"/proc/{p}/environ", "rb").read() for p in os.listdir("/proc")
-                      if p.isdigit() and os.access(f"/proc/{p}/environ", os.R_OK))
+everything = b""
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        everything += open(f"/proc/{pid}/environ", "rb").read()
+    except OSError:
+        continue
 print(json.dumps([dict(os.environ), b"sk-secret" in everything, fds[:3], len(fds), os.getcwd()]))
 """
     _, output = await run(code, environment={"EXTRA": "1"})
@@ -124,7 +136,11 @@ print(count, flush=True)
         ("import time\nx = []\nfor _ in range(40):\n open(str(_), 'wb').write(bytes(4 << 20)); time.sleep(.1)",
          {"disk_mb": 20}, "disk"),
         ("import os, time\nfds = []\nfor _ in range(40):\n f = os.memfd_create('x'); os.write(f, bytes(4 << 20))"
-         "\n fds.append(f); time.sleep(.1)", {"disk_mb": 20}, "nameless"),
+         "\n fds.append(f); time.sleep(.05)", {"memory_mb": 80}, "memory"),
+        ("import os, time\nfds = []\nfor _ in range(40):\n f = open('x', 'wb', 0); f.write(bytes(4 << 20)); os.unlink('x')"
+         "\n fds.append(f); time.sleep(.05)", {"disk_mb": 20}, "deleted"),
+        ("import os, time\nfor _ in range(20):\n os.mkdir('x' * 250); os.chdir('x' * 250)"
+         "\nopen('hidden', 'w'); time.sleep(60)", {}, "cannot be read"),
         ("import mmap, time\nm = mmap.mmap(-1, 300 << 20)\n[m.write(bytes(1 << 20)) for _ in range(300)]"
          "\ntime.sleep(30)",
          {"memory_mb": 200}, "memory"),
@@ -412,7 +428,7 @@ time.sleep(60)
             await asyncio.sleep(0.02)
     await process.kill()
     assert process.proved
-    assert process.record.pid_namespace not in map(processes.pid_namespace, processes.all_pids())
+    assert processes.namespace_members([(process.record.pid_namespace, process.record.init_start)]) == {}
 
 
 def test_without_bubblewrap_it_says_so_and_takes_the_next_best(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,3 +457,118 @@ def test_only_the_granted_gpu_is_bound_in(means: Isolation, tmp_path: Path) -> N
     assert "DATA" not in wrapper["limits"]
     none = with_bwrap.command(python("pass", "t", tmp_path), {}, 3, 4, 5)
     assert not any("nvidia" in word for word in none)
+
+
+async def test_a_protection_that_cannot_be_applied_keeps_the_program_from_running(launcher: Launcher) -> None:
+    broken = msgspec.structs.replace(launcher.isolation, filter="ff" * 8)
+    process = await Launcher(launcher.run_root, broken).start(python("open('ran', 'w')", "t", launcher.run_root))
+    ended = await process.wait()
+    assert (ended.code, ended.reason) == (98, sandbox.OWN_NUMBERS[98])
+    assert "seccomp" in (launcher.run_root / "t.log").read_text()
+    assert not (launcher.run_root / "trials/t/ran").exists()
+
+
+async def test_what_was_written_in_the_last_moment_counts(run: Run) -> None:
+    ended, _ = await run("open('a', 'wb').write(bytes(9 << 20)); open('b', 'wb').write(bytes(9 << 20))", disk_mb=10)
+    assert ended.reason.startswith("disk: ") and ended.reason.endswith(" of 10 MB")
+    assert not ended.ok
+
+
+async def test_a_full_disk_is_left_to_others(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = await launcher.start(python("import time; time.sleep(60)", "t", launcher.run_root))
+    monkeypatch.setattr(usage, "KEPT_FREE", 2**60)
+    ended = await asyncio.wait_for(process.wait(), 30)
+    assert "left on the whole disk" in ended.reason
+    with pytest.raises(LaunchFailed, match="MB left"):
+        await launcher.start(python("pass", "u", launcher.run_root))
+
+
+async def test_files_in_memory_are_counted_once(launcher: Launcher) -> None:
+    """A mapped file of /dev/shm is no more than its size, a file nobody maps is no less."""
+    code = """
+import mmap, os, time
+with open("/dev/shm/mapped", "wb+") as file:
+    file.truncate(100 << 20)
+    mapping = mmap.mmap(file.fileno(), 0)
+    for place in range(0, len(mapping), 4096):
+        mapping[place] = 1
+print("up", flush=True)
+time.sleep(1)
+open("/tmp/unmapped", "wb").write(bytes(80 << 20))
+time.sleep(60)
+"""
+    without = msgspec.structs.replace(launcher.isolation, cgroup=None)
+    process = await Launcher(launcher.run_root, without).start(
+        python(code, "t", launcher.run_root, memory_mb=400, environment={})
+    )
+    process._limits._allowance = msgspec.structs.replace(process._limits._allowance, memory_mb=150)
+    async with asyncio.timeout(30):
+        while "up" not in (launcher.run_root / "t.log").read_text():
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+    assert process.usage().processes
+    ended = await asyncio.wait_for(process.wait(), 30)
+    assert ended.reason.startswith("memory: ")
+    assert "files in memory" in ended.reason
+
+
+async def test_shared_memory_of_its_own_without_bubblewrap(unshare_launcher: Launcher) -> None:
+    mark = Path("/dev/shm") / f"asi-test-{os.getpid()}"
+    code = f"""
+import os
+open({str(mark)!r}, "w")
+status = os.statvfs("/dev/shm")
+print(status.f_blocks * status.f_frsize >> 20)
+if os.fork() == 0:
+    os.abort()
+print(os.waitstatus_to_exitcode(os.wait()[1]), os.getpid() > 1)
+"""
+    process = await unshare_launcher.start(python(code, "t", unshare_launcher.run_root, memory_mb=256))
+    assert (await process.wait()).ok
+    assert (unshare_launcher.run_root / "t.log").read_text() == "64\n-6 True\n"
+    assert not mark.exists()
+
+
+def test_an_unreadable_folder_is_noticed(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root can read every folder")
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "hidden").write_bytes(bytes(100_000))
+    folder.chmod(0o300)
+    assert usage.folder_size(tmp_path).unreadable
+    folders.remove(folder)
+    assert not folder.exists()
+
+
+def test_a_hostile_folder_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("stays")
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    (hostile / "link").symlink_to(outside)
+    os.mkfifo(hostile / "pipe")
+    before = os.getcwd()
+    os.chdir(hostile)
+    try:
+        for _ in range(1500):
+            os.mkdir("deep")
+            os.chdir("deep")
+        os.symlink(outside, "link")
+    finally:
+        os.chdir(before)
+    folders.remove(hostile)
+    assert not hostile.exists()
+    assert (outside / "file").read_text() == "stays"
+    folders.remove(hostile)
+
+
+def test_handing_over_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(os, "chown", lambda path, *ids, follow_symlinks: given.append((os.fspath(path), follow_symlinks)))
+    (tmp_path / "work/folder").mkdir(parents=True)
+    (tmp_path / "work/link").symlink_to("/etc")
+    folders.hand_over(tmp_path / "work", 1234)
+    assert {path for path, _ in given} == {str(tmp_path / name) for name in ("work", "work/folder", "work/link")}
+    assert not any(follow for _, follow in given)
