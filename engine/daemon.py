@@ -24,7 +24,7 @@ import msgspec
 
 from engine import cache
 from engine.agents.evolver.agent import Evolver
-from engine.client.records import clear_latch, read_latch
+from engine.client.records import clear_latch, read_kills, read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
 from engine.commands import Commands
 from engine.halting import Halting
@@ -258,7 +258,10 @@ async def rearm(root: Path, config: RunConfig, reason: str) -> int:
         return 0
     runtime = Runtime(root, config)
     try:
-        runtime.emit(ev.RunKilled(latch.actor, latch.time, latch.reason, proved=not arming.alive(root)))
+        kept = [kill for kill in read_kills(root) if kill.time >= latch.time]
+        count = max((kill.processes for kill in kept), default=0)
+        proved = kept[-1].proved if kept else not arming.alive(root)
+        runtime.emit(ev.RunKilled(latch.actor, latch.time, latch.reason, count, proved))
         with tempfile.TemporaryDirectory(prefix="asi-drill-") as ground:
             # The latch forbids every launch in the run's own directory, so the drill has one of its own.
             RunPaths(ground).create()

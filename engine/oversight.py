@@ -86,10 +86,13 @@ def _span(seconds: float) -> str:
 
 
 def disk_bytes(root: str) -> float:
-    """Bytes on the disk below a folder; links are not followed."""
-    total = 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            with contextlib.suppress(OSError):  # removed while we looked
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+    """Bytes on the disk below a folder; links are not followed, and no nesting is too deep."""
+    total, queue = 0, [root]
+    while queue:
+        with contextlib.suppress(OSError), os.scandir(queue.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # removed while we looked
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        queue.append(entry.path)
     return float(total)

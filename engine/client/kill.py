@@ -1,9 +1,15 @@
 """The emergency stop: needs the run directory and `/proc`, and nothing and nobody else.
 
 Standard library only, and few of its modules, so that it starts at once; also runs as a bare script
-(`python -I -S engine/client/kill.py RUN`). It latches the run, kills every registered sandbox through the init of its
-pid namespace, then the engine, then whatever still carries the run's mark, and reports what the kernel confirms.
+(`python -I -S engine/client/kill.py RUN`). It latches the run, kills the engine and every registered sandbox through
+the init of its pid namespace, then whatever still carries the run's mark, and reports what the kernel confirms.
+
 Nothing here may prevent the killing: a latch that cannot be written or a record that cannot be read is reported.
+Whatever touches the disk runs aside with a deadline, because a disk can hang; signals need no disk.
+
+The processes above this command are never killed, even where they carry the run's mark (a shell that was started from
+the engine's terminal, say): killing them would end this command before it could prove anything. They are named as not
+proved, because nobody but their owner knows whether they do the run's work.
 """
 
 from __future__ import annotations
@@ -12,7 +18,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -21,218 +26,81 @@ if not __package__:  # started as a bare script, isolated from everything that i
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.client import processes
+from engine.client.aside import Aside
 from engine.client.freeze import FreezeReport, freeze_run, thaw_run
-from engine.client.records import Latch, Record, clear_latch, read_latch, read_records, sandbox_mark, write_latch
-from engine.client.rundir import RunPaths, UnknownRun, read_lock, resolve, run_mark_entry
+from engine.client.records import (
+    Kill,
+    Latch,
+    Record,
+    clear_latch,
+    read_engine,
+    read_latch,
+    read_records,
+    read_registry,
+    write_kill,
+    write_latch,
+)
+from engine.client.report import KillReport, Row, format_report, print_report
+from engine.client.rundir import RunPaths, UnknownRun, resolve, run_mark_entry, runs_home
+from engine.client.strike import CENSUS_SECONDS, Strike, hunt, kill_sandboxes, prove, raise_file_limit
 
 __all__ = [
-    "FreezeReport", "KillReport", "Latch", "Record", "Row", "clear_latch", "format_report", "freeze_run", "kill_run",
-    "kill_sandboxes", "read_latch", "read_records", "survivors", "thaw_run",
+    "FreezeReport", "KillReport", "Latch", "Record", "Row", "Strike", "clear_latch", "format_report", "freeze_run",
+    "kill_run", "kill_sandboxes", "print_report", "read_latch", "read_records", "survivors", "thaw_run",
 ]  # fmt: skip
 
-SHIM_GRACE = 2.0  # seconds a namespace-less sandbox's shim gets to end its tree and thereby prove it
+DISK_SECONDS = 1.0  # how long the end of a kill waits for the disk to take the latch and let go of records
 
 
-class Row(NamedTuple):
-    """One thing that was killed: its pids, how long it took, what proves it."""
+class Target(NamedTuple):
+    """The engine under fire: its pid, its pidfd, when it was signalled (monotonic), and what went wrong."""
 
-    what: str
-    pids: list[int]
-    killed_ms: float
-    proof: str
-    proved: bool
-
-
-class KillReport(NamedTuple):
-    """What a kill did. `proved` is true only when the kernel confirmed every death."""
-
-    run: str
-    latched: bool
-    rows: list[Row]
-    unproved: list[str]
-    total_ms: float
-    namespaces: frozenset[int]
-    marks: frozenset[str]
-
-    @property
-    def proved(self) -> bool:
-        """Whether every row is proved and nothing is left open."""
-        return not self.unproved and all(row.proved for row in self.rows)
+    pid: int
+    descriptor: int
+    begin: float
+    error: str
 
 
-class Strike:
-    """A sandbox under fire: signals are sent at construction, `row` says what became of it."""
+class Assault:
+    """Everything that a run directory names, signalled while it is read; may be looked at while that goes on."""
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.errors: list[str] = []
-        self.descriptors: list[int] = []
-        self.cooperative = record.pid_namespace == 0
-        if record.boot_id != processes.boot_id():
-            return
-        self._kill_cgroup()
-        named = {(record.init_pid, record.init_start), (record.outer_pid, record.outer_start)}
-        for pid, started in sorted(named, key=lambda pair: pair[0] != record.init_pid):
-            descriptor = processes.open_exactly(pid, started)
-            if descriptor is None:
-                continue
-            self.descriptors.append(descriptor)
-            # Without a namespace only the shim knows its whole tree: it kills it to the last child and then ends.
-            error = processes.send(descriptor, signal.SIGTERM if self.cooperative else signal.SIGKILL)
-            if error:
-                self.errors.append(f"pid {pid}: {error}")
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.engine: Target | None = None
+        self.strikes: list[Strike] = []
+        self.problems: list[str] = []
+        self.taken = 0  # strikes that have been handed out to be proved
 
-    def _kill_cgroup(self) -> None:
-        if self.record.cgroup:
+    def run(self) -> None:
+        """Signal the engine first, so that it starts nothing more, then each sandbox as soon as its record is read."""
+        lock, problem = read_engine(self.root)
+        engine_problems = [problem] if problem else []
+        self.problems = engine_problems
+        if lock is not None and lock.boot_id == processes.boot_id() and lock.pid != os.getpid() and not self.engine:
             try:
-                with open(os.path.join(self.record.cgroup, "cgroup.kill"), "w") as file:
-                    file.write("1")
-            except OSError:
-                pass  # gone, or an older kernel: the pidfds do the work, and the proof below is the same
+                self.engine = _strike_engine(lock.pid, lock.start_time)
+            except OSError as error:
+                engine_problems.append(f"the engine (pid {lock.pid}) cannot be reached ({error.strerror})")
+        known = {strike.record.id for strike in self.strikes}
+        registry = read_registry(self.root, lambda record: self.strikes.append(Strike(record)), known)
+        self.problems = engine_problems + registry.problems
 
-    def close(self) -> None:
-        """Release the pidfds."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
-        self.descriptors = []
-
-
-def cgroup_populated(path: str | None) -> bool:
-    """Whether a cgroup still holds a living process; one that is gone does not."""
-    if not path:
-        return False
-    try:
-        with open(os.path.join(path, "cgroup.events")) as file:
-            return "populated 1" in file.read()
-    except OSError:
-        return False
+    def take(self) -> list[Strike]:
+        """The strikes since the last time this was asked."""
+        fresh = self.strikes[self.taken :]
+        self.taken += len(fresh)
+        return fresh
 
 
-def kill_sandboxes(records: list[Record], deadline: float = 10.0) -> list[Row]:
-    """Kill these sandboxes and prove it; returns one row for each. Takes at most about `deadline` seconds."""
-    begin = time.monotonic()
-    until = begin + deadline
-    before = processes.namespace_members({record.pid_namespace for record in records})
-    strikes = [Strike(record) for record in records]
-    try:
-        hard = [descriptor for strike in strikes if not strike.cooperative for descriptor in strike.descriptors]
-        ended = processes.wait_ended(hard, until)
-        soft = [descriptor for strike in strikes if strike.cooperative for descriptor in strike.descriptors]
-        ended |= processes.wait_ended(soft, min(until, time.monotonic() + SHIM_GRACE))
-        left = _await_empty([record for record in records if record.pid_namespace], until)
-        return [_row(strike, before, ended, left, begin, until) for strike in strikes]
-    finally:
-        for strike in strikes:
-            strike.close()
-            with contextlib.suppress(OSError):  # only an empty one goes
-                os.rmdir(strike.record.cgroup or "")
-
-
-def _await_empty(records: list[Record], until: float) -> dict[int, tuple[int, int]]:
-    """Wait for namespaces without members and cgroups without population; returns the members that are left."""
-    inodes = {record.pid_namespace for record in records}
-    while True:
-        left = processes.namespace_members(inodes)
-        populated = any(cgroup_populated(record.cgroup) for record in records)
-        if (not left and not populated) or time.monotonic() >= until:
-            return left
-        time.sleep(0.002)
-
-
-def _row(
-    strike: Strike,
-    before: dict[int, tuple[int, int]],
-    ended: dict[int, float],
-    left: dict[int, tuple[int, int]],
-    begin: float,
-    until: float,
-) -> Row:
-    """The verdict on one sandbox."""
-    record = strike.record
-    what = f"{record.kind} {record.id}"
-    if record.boot_id != processes.boot_id():
-        return Row(what, [], 0.0, "registered in an earlier boot of this machine", True)
-    if strike.cooperative:
-        return _row_without_namespace(strike, ended, begin, until)
-    pids = sorted(pid for pid, (inode, _) in before.items() if inode == record.pid_namespace)
-    if not strike.descriptors and not pids:
-        return Row(what, [], 0.0, "already dead: no such process, namespace empty", True)
-    times = [ended[descriptor] for descriptor in strike.descriptors if descriptor in ended]
-    took = (max(times, default=time.monotonic()) - begin) * 1000
-    survivors = [pid for pid, (inode, _) in left.items() if inode == record.pid_namespace]
-    facts = list(strike.errors)
-    if len(times) < len(strike.descriptors):
-        facts.append("a pidfd is not readable: the process has not ended")
-    if survivors:
-        facts.append("alive in its namespace: " + " ".join(map(str, survivors)))
-    if cgroup_populated(record.cgroup):
-        facts.append("its cgroup is populated")
-    proof = "; ".join(facts) or "namespace init reaped, namespace empty" + (", cgroup empty" if record.cgroup else "")
-    return Row(what, pids or [record.init_pid], took, proof, not facts)
-
-
-def _row_without_namespace(strike: Strike, ended: dict[int, float], begin: float, until: float) -> Row:
-    """Without a namespace, the proof is that the shim ended by itself after its last child; else we hunt."""
-    record = strike.record
-    what = f"{record.kind} {record.id}"
-    shim_ended = bool(strike.descriptors) and all(descriptor in ended for descriptor in strike.descriptors)
-    hunted = set() if shim_ended else processes.descendants(record.init_pid) if strike.descriptors else set()
-    for pid in hunted:
-        processes.signal_exactly(pid, processes.start_time(pid), signal.SIGKILL)
-    killed, left = hunt({sandbox_mark(record)}, set(), min(until, time.monotonic() + 1.0))
-    for descriptor in () if shim_ended else strike.descriptors:
-        processes.send(descriptor, signal.SIGKILL)
-    took = (time.monotonic() - begin) * 1000
-    pids = sorted({record.init_pid, *hunted, *killed})
-    if left:
-        return Row(what, pids, took, "alive: " + " ".join(map(str, sorted(left))), False)
-    if shim_ended and not killed:
-        return Row(what, pids, took, "its shim reaped the whole tree", True)
-    return Row(what, pids, took, "nothing carries its mark, but without a namespace this is no proof", False)
-
-
-def hunt(marks: set[str], inodes: set[int], until: float) -> tuple[set[int], set[int]]:
-    """Kill whatever carries a mark or lives in a namespace, until two scans in a row find nothing.
-
-    Returns the pids that were killed and those that were still there at `until` (monotonic).
-    """
-    killed: set[int] = set()
-    clean = 0
-    while True:
-        found = processes.marked(marks)
-        found.update({pid: started for pid, (_, started) in processes.namespace_members(inodes).items()})
-        clean = 0 if found else clean + 1
-        if clean == 2 or time.monotonic() >= until:
-            return killed, set(found)
-        descriptors = []
-        for pid, started in found.items():
-            descriptor = processes.open_exactly(pid, started)
-            if descriptor is not None:
-                descriptors.append(descriptor)
-                if not processes.send(descriptor, signal.SIGKILL):
-                    killed.add(pid)
-        processes.wait_ended(descriptors, min(until, time.monotonic() + 0.1))
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def kill_engine(root: Path, deadline: float = 5.0) -> Row | None:
-    """Kill the engine that holds the run; None when none is alive, or when it is the caller itself."""
-    lock = read_lock(root)
-    if lock is None or lock.boot_id != processes.boot_id() or lock.pid == os.getpid():
+def _strike_engine(pid: int, started: int) -> Target | None:
+    descriptor = processes.open_exactly(pid, started)
+    if descriptor is None:
         return None
-    descriptor = processes.open_exactly(lock.pid, lock.start_time)
-    if descriptor is None or not processes.is_alive(lock.pid, lock.start_time):
-        return None
-    begin = time.monotonic()
-    try:
-        error = processes.send(descriptor, signal.SIGKILL)
-        ended = processes.wait_ended([descriptor], begin + deadline)
-    finally:
+    if not processes.is_alive(pid, started):
         os.close(descriptor)
-    took = (time.monotonic() - begin) * 1000
-    proof = error or ("pidfd readable" if ended else "its pidfd is not readable: it has not ended")
-    return Row("engine", [lock.pid], took, proof, bool(ended) and not error)
+        return None
+    begin = time.monotonic()
+    return Target(pid, descriptor, begin, processes.send(descriptor, signal.SIGKILL))
 
 
 def kill_run(root: Path, *, actor: str, reason: str, deadline: float = 10.0) -> KillReport:
@@ -246,76 +114,145 @@ def kill_run(root: Path, *, actor: str, reason: str, deadline: float = 10.0) -> 
     """
     begin = time.monotonic()
     until = begin + deadline
-    latch_problem = ["the latch is still being written; the disk may hang"]
-
-    def latch() -> None:
-        latch_problem[0] = write_latch(root, actor, reason)
-
-    # In a thread: a hanging disk must not keep the killing from happening.
-    latching = threading.Thread(target=latch, daemon=True)
-    latching.start()
-    latching.join(0.1)
-    records, unproved = read_records(root)
-    rows = kill_sandboxes(records, deadline)
-    engine = kill_engine(root, max(1.0, until - time.monotonic()))
-    if engine:
-        rows.append(engine)
-    # A live engine may have registered more while we worked: with it dead, no further launch is possible.
-    known = {record.id for record in records}
-    late, unproved = read_records(root)
-    rows += kill_sandboxes([record for record in late if record.id not in known], max(1.0, until - time.monotonic()))
-    records += [record for record in late if record.id not in known]
-    marks = {run_mark_entry(root), *(record.mark for record in records)}
-    inodes = {record.pid_namespace for record in records if record.boot_id == processes.boot_id()}
-    hunt_begin = time.monotonic()
-    killed, left = hunt(marks, inodes, max(until, hunt_begin + 1.0))
-    if killed or left:
-        proof = "alive: " + " ".join(map(str, sorted(left))) if left else "no process carries the run's mark any more"
-        rows.append(Row("workers", sorted(killed | left), (time.monotonic() - hunt_begin) * 1000, proof, not left))
-    latching.join(max(0.0, min(1.0, until - time.monotonic())))
-    if latch_problem[0]:
-        unproved.append(f"{latch_problem[0]}; nothing but you keeps this run from being started again")
+    raise_file_limit()
+    latching = Aside(lambda: write_latch(root, actor, reason))
+    census = processes.namespace_census(begin + CENSUS_SECONDS)
+    assault = Assault(root)
+    rows: list[Row] = []
+    deaths: list[float] = []
+    unproved: list[str] = []
+    engine_seen = False
+    # Twice: a live engine may have registered more while we read; once it is dead, no further launch is possible.
+    for share in (0.5, 0.9):
+        reading = Aside(assault.run)
+        problem = reading.wait(begin + deadline * share - time.monotonic())[1]
+        engine = None if engine_seen else assault.engine
+        engine_seen = assault.engine is not None
+        strikes = assault.take()
+        proved, ended = prove(strikes, census, until, [engine.descriptor] if engine else [])
+        rows += proved
+        deaths += ended.values()
+        if engine:
+            rows.append(_engine_row(engine, ended))
+        unproved = list(assault.problems)
+        if problem:
+            unproved.append(f"not everything in {root} could be read ({problem}); what was read was killed")
+            break
+    records = [strike.record for strike in assault.strikes]
+    marks = {*_mark(root), *(record.mark for record in records)}
+    rows += _hunt_workers(marks, until, unproved, deaths)
+    notes = _settle_latch(root, latching, until)
     _forget(root, records, rows)
+    if assault.engine:
+        os.close(assault.engine.descriptor)
+    signalled = [strike.begin for strike in assault.strikes] + ([assault.engine.begin] if assault.engine else [])
+    death = (max(deaths) - min(signalled)) * 1000 if deaths and signalled else 0.0
+    namespaces = {
+        (record.pid_namespace, record.init_start) for record in records if record.boot_id == processes.boot_id()
+    }
+    latched = bool(Aside(lambda: os.path.lexists(RunPaths(root).latch)).wait(DISK_SECONDS)[0])
     total = (time.monotonic() - begin) * 1000
-    latched = RunPaths(root).latch.exists() if not latching.is_alive() else False
-    return KillReport(str(root), latched, rows, unproved, total, frozenset(inodes), frozenset(marks))
+    report = KillReport(
+        str(root), latched, rows, unproved, total, frozenset(namespaces), frozenset(marks), death, notes
+    )  # fmt: skip
+    return report._replace(notes=(*notes, *_keep(root, actor, reason, report)))
+
+
+def _keep(root: Path, actor: str, reason: str, report: KillReport) -> list[str]:
+    """Leave what this kill came to for the next engine; what went wrong is a note, and no more."""
+    count = sum(len(row.pids) for row in report.rows)
+    entry = Kill(actor, reason, time.time(), count, round(report.death_ms, 1), report.proved)
+    problem, hangs = Aside(lambda: write_kill(root, entry)).wait(DISK_SECONDS)
+    return [problem or f"this report could not be kept: {hangs}"] if problem or hangs else []
+
+
+def _mark(root: Path) -> list[str]:
+    """The run's mark; without a disk that says where links lead, the one of the path as it stands."""
+    mark, _ = Aside(lambda: run_mark_entry(root)).wait(DISK_SECONDS)
+    return [mark] if mark else []
+
+
+def _engine_row(engine: Target, ended: dict[int, float]) -> Row:
+    facts = [f"cannot be signalled ({engine.error})"] if engine.error else []
+    if engine.descriptor not in ended:
+        waits = " (it waits for a device or a disk)" if processes.state(engine.pid) == "D" else ""
+        facts.append("its pidfd says that it has not ended" + waits)
+    took = (ended.get(engine.descriptor, time.monotonic()) - engine.begin) * 1000
+    return Row("engine", [engine.pid], took, "; ".join(facts) or "process gone", not facts)
+
+
+def _hunt_workers(marks: set[str], until: float, unproved: list[str], deaths: list[float]) -> list[Row]:
+    """Kill what carries the run's mark outside any sandbox; adds to `unproved` and `deaths`."""
+    begin = time.monotonic()
+    until = max(until, begin + 1.0)
+    spared = frozenset(processes.ancestors(os.getpid()))
+    hunting = Aside(lambda: hunt(marks, until, spared=spared))
+    result, problem = hunting.wait(until + 1.0 - begin)
+    if result is None:
+        unproved.append(f"the search for what carries the run's mark gave no result ({problem}); repeat the command")
+        return []
+    tokens = {os.fsencode(mark) for mark in marks}
+    for pid in sorted(pid for pid in spared if not tokens.isdisjoint(processes.environment(pid))):
+        unproved.append(f"pid {pid} carries the run's mark and was spared: this command runs below it; end it yourself")
+    killed, left = result
+    if not killed and not left:
+        return []
+    deaths.append(time.monotonic())
+    proof = "alive: " + " ".join(map(str, sorted(left))) if left else "no process carries the mark"
+    return [Row("workers", sorted(killed | left), (time.monotonic() - begin) * 1000, proof, not left)]
+
+
+def _settle_latch(root: Path, latching: Aside[str], until: float) -> tuple[str, ...]:
+    """What became of the latch; empty when it is on the disk."""
+    failed, hangs = latching.wait(min(DISK_SECONDS, max(0.1, until - time.monotonic())))
+    problem = failed or (f"the latch {RunPaths(root).latch} is not on the disk yet: {hangs}" if hangs else "")
+    return (f"{problem}; where it is missing, only you keep this run from being started again",) if problem else ()
 
 
 def _forget(root: Path, records: list[Record], rows: list[Row]) -> None:
     """Remove the records of sandboxes whose death is proved."""
     proved = {row.what for row in rows if row.proved}
-    for record in records:
-        if f"{record.kind} {record.id}" in proved:
-            # In a read-only directory the record stays, and the next kill finds the same proof.
-            with contextlib.suppress(OSError):
-                (RunPaths(root).procs / f"{record.id}.json").unlink(missing_ok=True)
+
+    def remove() -> None:
+        for record in records:
+            if f"{record.kind} {record.id}" in proved:
+                # In a read-only directory the record stays, and the next kill finds the same proof.
+                with contextlib.suppress(OSError):
+                    (RunPaths(root).procs / f"{record.id}.json").unlink(missing_ok=True)
+                if record.cgroup:  # the kernel may have been busy with it when its death was proved
+                    with contextlib.suppress(OSError):
+                        os.rmdir(record.cgroup)
+
+    Aside(remove).wait(DISK_SECONDS)
 
 
 def survivors(report: KillReport) -> set[int]:
     """Look again for anything of a killed run: the pids found now, which should be none."""
-    return set(processes.marked(set(report.marks))) | set(processes.namespace_members(set(report.namespaces)))
+    return set(processes.marked(set(report.marks))) | set(processes.namespace_members(report.namespaces))
 
 
-def format_report(report: KillReport) -> str:
-    """The report as a plain table for any terminal."""
-    lines = [f"kill {report.run}"]
-    for row in report.rows:
-        verdict = "dead" if row.proved else "NOT PROVED"
-        count = f"{len(row.pids)} process{'' if len(row.pids) == 1 else 'es'}"
-        lines.append(f"  {verdict:<10}  {row.what:<28}  {count:>13}  {row.killed_ms:8.1f} ms  {row.proof}")
-    if not report.rows:
-        lines.append("  nothing of this run was alive")
-    lines += [f"  {'OPEN':<10}  {problem}" for problem in report.unproved]
-    lines.append(f"  latched: {'yes' if report.latched else 'NO'}; {report.total_ms:.1f} ms in all")
-    if report.proved:
-        lines.append("  everything is dead: proved")
-    else:
-        lines.append(
-            "  NOT everything could be proved dead. As the user who started the run (or root), repeat the command;"
-        )
-        patterns = " ".join(f"-e {mark}" for mark in sorted(report.marks))
-        lines.append(f"  then look with: grep -lsz {patterns} /proc/[0-9]*/environ")
-    return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+def _find(run: str | None) -> Path:
+    """The run directory; where the disk does not answer in time, the path or name as it was given.
+
+    Raises:
+        UnknownRun: there is none.
+        OSError: it may not be looked at.
+    """
+
+    def look() -> Path | UnknownRun | OSError:
+        try:
+            return resolve(run)
+        except (UnknownRun, OSError) as error:
+            return error
+
+    found = Aside(look).wait(DISK_SECONDS)[0]
+    if isinstance(found, Path):
+        return found
+    if found is not None:
+        raise found
+    if run is None:
+        raise UnknownRun(f"the disk with {runs_home()} does not answer; name the run: kill PATH")
+    return Path(os.path.abspath(run)) if os.sep in run else runs_home() / run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -325,15 +262,18 @@ def main(arguments: list[str] | None = None) -> int:
         print("usage: python -m engine.client.kill [RUN]    RUN is a name or a path; the latest run without one")
         return 2
     try:
-        root = resolve(arguments[0] if arguments else None)
+        root = _find(arguments[0] if arguments else None)
     except UnknownRun as error:
         print(f"kill: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"kill: NOT PROVED: {error}; repeat this as the run's owner or as root", file=sys.stderr)
+        return 1
     user = os.environ.get("USER", "") or str(os.getuid())
-    report = kill_run(root, actor=user, reason="emergency stop from the shell")
-    print(format_report(report))
-    return 0 if report.proved else 1
+    return print_report(kill_run(root, actor=user, reason="emergency stop from the shell"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout = None  # what it could not take must not change the exit code
+    sys.exit(code)

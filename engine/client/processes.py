@@ -6,14 +6,16 @@ since boot); a signal goes through a pidfd opened before the start time was chec
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the inode that the kernel gives to the one from which all others descend
 DEAD = ("", "Z", "X")  # states in which a process runs no code any more
 
 
@@ -62,13 +64,20 @@ def is_alive(pid: int, started: int) -> bool:
 
 
 def open_exactly(pid: int, started: int) -> int | None:
-    """A pidfd of exactly this process, or None when it is gone (or its pid belongs to somebody else now)."""
-    if pid <= 1 or started <= 0:
+    """A pidfd of exactly this process, or None when it is gone (or its pid belongs to somebody else now).
+
+    Raises:
+        OSError: the kernel gave no pidfd for another reason, such as too many open files; the process may be alive.
+    """
+    if not 1 < pid < 2**31 or started <= 0:
         return None
     try:
         descriptor = os.pidfd_open(pid)
-    except OSError:
-        return None
+    except OSError as error:
+        # ESRCH: no such process. EINVAL, ENOENT: the number belongs to a thread by now. Both mean that it is gone.
+        if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            return None
+        raise
     # Checked after opening: whatever the pidfd names was alive under this pid at that moment.
     if start_time(pid) != started:
         os.close(descriptor)
@@ -89,7 +98,10 @@ def send(descriptor: int, number: int) -> str:
 
 def signal_exactly(pid: int, started: int, number: int) -> str:
     """Signal exactly this process; the text says why it failed, empty when it worked or there is nothing left."""
-    descriptor = open_exactly(pid, started)
+    try:
+        descriptor = open_exactly(pid, started)
+    except OSError as error:
+        return error.strerror or str(error)
     if descriptor is None:
         return ""
     try:
@@ -132,41 +144,90 @@ def pid_namespace(pid: int | str) -> int:
         return 0
 
 
-def namespace_members(inodes: set[int]) -> dict[int, tuple[int, int]]:
-    """Every process, zombies left out, in one of these pid namespaces: pid to (inode, start time).
-
-    Our own namespace is never searched for: asking for it would name the whole machine. The start time is read first,
-    so that a pid that still has it later is the process whose namespace was seen.
-    """
-    wanted = inodes - {0, pid_namespace("self"), pid_namespace(1)}
-    found: dict[int, tuple[int, int]] = {}
-    if wanted:
-        for pid in all_pids():
-            started = start_time(pid)
-            inode = pid_namespace(pid)
-            if inode in wanted and state(pid) not in DEAD:
-                found[pid] = (inode, started)
+def namespace_census(deadline: float) -> dict[int, list[int]]:
+    """Which processes are in which pid namespace (inode to pids, ours left out); what was seen until `deadline`."""
+    own = pid_namespace("self")
+    found: dict[int, list[int]] = {}
+    for pid in all_pids():
+        inode = pid_namespace(pid)
+        if inode and inode != own:
+            found.setdefault(inode, []).append(pid)
+        if time.monotonic() > deadline:
+            break
     return found
 
 
-def marked(marks: set[str]) -> dict[int, int]:
+def namespace_members(wanted: Iterable[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """Every process, zombies left out, in one of these pid namespaces: pid to (inode, start time).
+
+    A namespace is named by its inode *and* the start time of its init, because the kernel gives the inode of a dead
+    namespace to the next one at once. Without a living init of that start time nothing of it can be alive: the kernel
+    ends an init only after everything else in its namespace. Our own namespace is never searched.
+    """
+    inits = {(inode, started) for inode, started in wanted if inode not in (0, pid_namespace("self"))}
+    inodes = {inode for inode, _ in inits}
+    found: dict[int, tuple[int, int]] = {}
+    confirmed = set()
+    for pid in all_pids() if inodes else ():
+        inode = pid_namespace(pid)
+        if inode not in inodes:
+            continue
+        fields = stat_fields(pid)
+        # Looked at once more: the pid that has this start time is the one whose namespace was seen.
+        if not fields or len(fields) < 20 or fields[0] in DEAD or pid_namespace(pid) != inode:
+            continue
+        started = int(fields[19])
+        found[pid] = (inode, started)
+        if (inode, started) in inits and _is_init(pid):
+            confirmed.add(inode)
+    return {pid: (inode, started) for pid, (inode, started) in found.items() if inode in confirmed}
+
+
+def _is_init(pid: int) -> bool:
+    """Whether a process is number 1 in its own pid namespace."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            content = file.read()
+    except OSError:
+        return False
+    line = content[content.find(b"\nNSpid:") + 1 :].split(b"\n", 1)[0]
+    return line.split()[-1:] == [b"1"]
+
+
+def environment(pid: int) -> frozenset[bytes]:
+    """The `NAME=value` entries that a process was started with; empty when they cannot be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return frozenset(file.read().split(b"\0"))
+    except OSError:
+        return frozenset()
+
+
+def marked(marks: Set[str], within: Set[str] = frozenset()) -> dict[int, int]:
     """Every process, zombies and ourselves left out, whose environment holds one of these `NAME=value` marks.
 
-    Returns pid to start time, read before the environment was.
+    With `within`, it must hold one of those as well. Returns pid to start time.
     """
-    tokens = {mark.encode() for mark in marks}
+    tokens, further = ({os.fsencode(mark) for mark in group} for group in (marks, within))
     found = {}
-    for pid in all_pids():
-        if pid == os.getpid():
+    for pid in all_pids() if tokens else ():
+        if pid == os.getpid() or tokens.isdisjoint(environment(pid)):
             continue
-        started = start_time(pid)
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = file.read()
-        except OSError:
-            continue
-        if not tokens.isdisjoint(environment.split(b"\0")) and state(pid) not in DEAD:
+        started, alive = start_time(pid), state(pid) not in DEAD
+        # Read once more: the pid that has this start time is the one that carries the mark.
+        entries = environment(pid)
+        if alive and not tokens.isdisjoint(entries) and not (further and further.isdisjoint(entries)):
             found[pid] = started
+    return found
+
+
+def ancestors(pid: int) -> set[int]:
+    """The parents of a process up to the first one, without itself."""
+    found: set[int] = set()
+    above = parent(pid)
+    while above > 0 and above not in found:
+        found.add(above)
+        above = parent(above)
     return found
 
 
@@ -187,22 +248,30 @@ def descendants(root: int) -> set[int]:
     return found
 
 
+def children(pid: int, single: bool = False) -> list[int] | None:
+    """A process's children by the kernel's lists; None when it is gone or the kernel keeps none.
+
+    `single` says that it has one thread only, which saves a look for the others.
+    """
+    found: list[int] = []
+    try:
+        for thread in (pid,) if single else os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found.extend(int(child) for child in file.read().split())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
 def tree(root: int) -> set[int]:
     """`root` and its descendants by the kernel's children lists: cheap, and whole below a pid-namespace init."""
     found: set[int] = set()
     queue = [root]
     while queue:
         pid = queue.pop()
-        if pid in found:
-            continue
-        try:
-            threads = os.listdir(f"/proc/{pid}/task")
+        if pid not in found and (below := children(pid)) is not None:
             found.add(pid)
-            for thread in threads:
-                with open(f"/proc/{pid}/task/{thread}/children") as file:
-                    queue.extend(int(child) for child in file.read().split())
-        except (OSError, ValueError):
-            continue
+            queue += below
     return found
 
 

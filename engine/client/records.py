@@ -1,23 +1,35 @@
-"""The registry of sandboxes and the latch, as files: what the emergency stop reads. Standard library only."""
+"""The registry of sandboxes and the latch, as files: what the emergency stop reads. Standard library only.
+
+Nothing here trusts a file: one that is a link, a pipe, a folder, too large or not exactly a record is named as a
+problem and never waited for.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import stat
 import time
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.client.rundir import RunPaths, fsync_directory
+from engine.client import processes
+from engine.client.rundir import RUN_MARK, EngineLock, RunPaths, fsync_directory
 
 SANDBOX_MARK = "ASI_SANDBOX"
 MAX_RECORD_BYTES = 16_384
+MAX_KILLS_BYTES = 1 << 20
+VALID_MARK = re.compile(RUN_MARK + r"=[0-9a-f]{8,64}")
 
 
 class Record(NamedTuple):
     """`procs/<id>.json`: a sandbox that may be alive.
 
-    `pid_namespace` is its inode, 0 for a sandbox without one, where `outer` and `init` are both the shim.
+    `pid_namespace` is its inode, 0 for a sandbox without one, where `outer` and `init` are both the shim. `home` is that
+    of the engine, in which the pids are counted; 0 where it is not known.
     """
 
     id: str
@@ -31,6 +43,7 @@ class Record(NamedTuple):
     boot_id: str
     level: int
     mark: str
+    home: int = 0
 
 
 class Latch(NamedTuple):
@@ -39,6 +52,28 @@ class Latch(NamedTuple):
     actor: str
     reason: str
     time: float
+
+
+class Kill(NamedTuple):
+    """What one kill came to: who and why, when (seconds since the epoch), processes, and whether death was proved."""
+
+    actor: str
+    reason: str
+    time: float
+    processes: int
+    death_ms: float
+    proved: bool
+
+
+class Registry(NamedTuple):
+    """What `procs/` and `engine.lock` say.
+
+    `unread` holds the ids of records that exist but could not be read, `problems` one line for each of them.
+    """
+
+    records: list[Record]
+    problems: list[str]
+    unread: list[str]
 
 
 def parse_record(content: bytes) -> Record:
@@ -54,44 +89,122 @@ def parse_record(content: bytes) -> Record:
         raise ValueError(str(error)) from None
     numbers = (record.outer_pid, record.outer_start, record.init_pid, record.init_start, record.pid_namespace)
     texts = (record.id, record.kind, record.boot_id, record.mark, record.cgroup or "")
-    if not all(type(number) is int and number >= 0 for number in (*numbers, record.level)):
-        raise ValueError("a number is missing or negative")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in (*numbers, record.level, record.home)):
+        raise ValueError("a number is missing or out of range")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a text is missing")
+    # Whatever carries the mark is killed, so a damaged one must not name anything else.
+    if not VALID_MARK.fullmatch(record.mark):
+        raise ValueError("its mark is none")
+    if record.cgroup and not (os.path.isabs(record.cgroup) and os.path.basename(record.cgroup).startswith("asi-")):
+        raise ValueError("its cgroup is none of ours")
     return record
 
 
-def read_records(root: Path) -> tuple[list[Record], list[str]]:
-    """All registered sandboxes, and one line for each record that could not be read."""
-    records, problems = [], []
+def read_regular(path: Path, limit: int = MAX_RECORD_BYTES) -> tuple[bytes, float]:
+    """The content of a regular file and when it was written (seconds since the epoch); never waits for a pipe.
+
+    Raises:
+        OSError: it cannot be read, or is a link, pipe, device or folder.
+        ValueError: it is longer than `limit` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        content = os.read(descriptor, limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise ValueError(f"it is longer than {limit} bytes")
+    return content, status.st_mtime
+
+
+def elsewhere(boot_id: str, written: float, home: int) -> str:
+    """Where else processes are that cannot be seen from here, in words; empty when they can.
+
+    Another machine has written what is not of this boot and yet after its beginning. Another container is a `home` that
+    is neither our pid namespace nor, for all that we know, below it: only the machine's first one sees them all.
+    """
+    if boot_id != processes.boot_id():
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return "on another machine" if written > booted + 60.0 else ""
+    own = processes.pid_namespace("self")
+    return "in another container" if home not in (0, own) and own != processes.FIRST_PID_NAMESPACE else ""
+
+
+def read_registry(root: Path, seen: Callable[[Record], None] | None = None, skip: Container[str] = ()) -> Registry:
+    """All registered sandboxes; `seen` is called with each as soon as it is read, ids in `skip` are left out."""
+    found = Registry([], [], [])
     folder = RunPaths(root).procs
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith("."))
     except FileNotFoundError:
-        return [], []
+        return found
     except OSError as error:
-        return [], [f"{folder} cannot be read: {error.strerror}"]
+        found.problems.append(f"{folder} cannot be read ({error.strerror}); repeat this as the run's owner or as root")
+        return found
     for name in names:
+        identifier = name.removesuffix(".json")
+        if identifier in skip:
+            continue
         try:
-            with open(folder / name, "rb") as file:
-                records.append(parse_record(file.read(MAX_RECORD_BYTES)))
+            content, written = read_regular(folder / name)
+            record = parse_record(content)
+            if record.id != identifier:
+                raise ValueError("it is named like another one")
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            problems.append(f"procs/{name} cannot be read ({error})")
-    return records, problems
+            reason = (error.strerror if isinstance(error, OSError) else "") or error
+            found.problems.append(f"procs/{name} cannot be read ({reason}); once nothing of the run is left, remove it")
+            found.unread.append(identifier)
+            continue
+        if where := elsewhere(record.boot_id, written, record.home):
+            found.problems.append(f"{record.kind} {record.id} was started {where}; repeat this there")
+            continue
+        if seen:
+            seen(record)
+        found.records.append(record)
+    return found
+
+
+def read_records(root: Path) -> tuple[list[Record], list[str]]:
+    """All registered sandboxes, and one line for each record that could not be read."""
+    registry = read_registry(root)
+    return registry.records, registry.problems
+
+
+def read_engine(root: Path) -> tuple[EngineLock | None, str]:
+    """The engine that `engine.lock` names, alive or not, and a line when there is one that cannot be known."""
+    try:
+        content, written = read_regular(RunPaths(root).lock, 4096)
+        if not content.strip():  # it left in order
+            return None, ""
+        fields = json.loads(content)
+        home = int(fields.get("home", 0))
+        lock = EngineLock(int(fields["pid"]), int(fields["start_time"]), str(fields["boot_id"]), home)
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or error
+        return None, f"engine.lock cannot be read ({reason}); the engine was looked for by its mark alone"
+    if where := elsewhere(lock.boot_id, written, lock.home):
+        return None, f"the engine (pid {lock.pid}) was started {where}; repeat this there"
+    return lock, ""
 
 
 def read_latch(root: Path) -> Latch | None:
     """The latch, or None when nothing may be stopped by it. A latch that exists but cannot be read still latches."""
-    path = RunPaths(root).latch
     try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read(MAX_RECORD_BYTES) or b"{}")
-        return Latch(str(content.get("actor", "?")), str(content.get("reason", "")), float(content.get("time", 0)))
+        content = json.loads(read_regular(RunPaths(root).latch)[0] or b"{}")
+        moment = float(content.get("time", 0))
+        moment = moment if 0.0 <= moment < 1e11 else 0.0  # a date that every formatter can print
+        return Latch(str(content.get("actor", "?")), str(content.get("reason", "")), moment)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
         return Latch("?", "the latch cannot be read", 0.0)
 
 
@@ -121,6 +234,35 @@ def clear_latch(root: Path) -> None:
     path = RunPaths(root).latch
     path.unlink(missing_ok=True)
     fsync_directory(path.parent)
+
+
+def write_kill(root: Path, entry: Kill) -> str:
+    """Add a kill to `kills.jsonl`, which the next engine puts on record. Returns what went wrong, empty if nothing."""
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(RunPaths(root).kills, flags, 0o600)
+        try:
+            os.write(descriptor, json.dumps(entry._asdict()).encode() + b"\n")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return f"this report could not be kept in {RunPaths(root).kills}: {error.strerror}"
+    return ""
+
+
+def read_kills(root: Path) -> list[Kill]:
+    """Every kill of this run that was kept, oldest first; lines that are none are left out."""
+    found = []
+    try:
+        lines = read_regular(RunPaths(root).kills, MAX_KILLS_BYTES)[0].splitlines()
+    except (OSError, ValueError):
+        return []
+    for line in lines:
+        try:
+            found.append(Kill(**json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            continue
+    return found
 
 
 def sandbox_mark(record: Record) -> str:

@@ -27,6 +27,7 @@ class EngineLock(NamedTuple):
     pid: int
     start_time: int
     boot_id: str
+    home: int = 0  # inode of the pid namespace in which the pid is counted
 
 
 class RunPaths:
@@ -45,6 +46,7 @@ class RunPaths:
         self.token = self.root / "engine.token"
         self.log = self.root / "engine.log"
         self.latch = self.root / "KILLED"
+        self.kills = self.root / "kills.jsonl"
 
     @property
     def socket(self) -> Path:
@@ -168,7 +170,8 @@ def read_lock(root: Path) -> EngineLock | None:
     try:
         with open(RunPaths(root).lock, "rb") as file:
             content = json.loads(file.read(4096))
-        return EngineLock(int(content["pid"]), int(content["start_time"]), str(content["boot_id"]))
+        home = int(content.get("home", 0))
+        return EngineLock(int(content["pid"]), int(content["start_time"]), str(content["boot_id"]), home)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -184,8 +187,8 @@ def engine_pid(root: Path) -> int | None:
 def lock_content() -> bytes:
     """What the calling process writes into `engine.lock`."""
     pid = os.getpid()
-    start = processes.start_time(pid)
-    return json.dumps({"pid": pid, "start_time": start, "boot_id": processes.boot_id()}).encode() + b"\n"
+    lock = EngineLock(pid, processes.start_time(pid), processes.boot_id(), processes.pid_namespace("self"))
+    return json.dumps(lock._asdict()).encode() + b"\n"
 
 
 def fsync_directory(path: Path) -> None:

@@ -29,6 +29,7 @@ def describe(
         boot_id=processes.boot_id(),
         level=level,
         mark=run_mark_entry(root),
+        home=processes.pid_namespace("self"),
     )
 
 

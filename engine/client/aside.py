@@ -1,0 +1,33 @@
+"""Work that may hang (a dead disk, a stuck `/proc` entry) beside the thread that must not. Standard library only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Aside(Generic[T]):
+    """Work begun at once in a daemon thread; `wait` gives up on it after a while, and it never holds the end up."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._result: list[T] = []
+        self._problem = ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result.append(self._work())
+        except Exception as error:  # whatever it was, an emergency stop goes on and reports it
+            self._problem = f"{type(error).__name__}: {error}"
+
+    def wait(self, seconds: float) -> tuple[T | None, str]:
+        """The result, or None and why there is none; returns after at most about this many seconds."""
+        self._thread.join(max(0.0, seconds))
+        if self._result:
+            return self._result[0], ""
+        return None, self._problem or "it did not end in time"
