@@ -6,7 +6,6 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import time
@@ -21,10 +20,13 @@ from textual.driver import Driver
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.theme import Theme
 
+from asi_tui.commands.common import login
 from asi_tui.driver import StopDriver
+from asi_tui.facts import Lookout, look
 from asi_tui.library import Library
 from asi_tui.lines import COLOURS, PLAIN
 from asi_tui.model import Model
+from asi_tui.presence import Presence
 from asi_tui.safe import ControlFilter
 from asi_tui.screens.approvals import ApprovalsScreen
 from asi_tui.screens.base import Key, Watch
@@ -97,11 +99,13 @@ class AsiApp(App[None]):
         super().__init__(driver_class=driver_class)
         self.root = root
         self.connection = connection
-        self.who = _login()
+        self.who = login()
         self.model = Model(root.name)
         self.config = _configuration(root)
         self.emergency = emergency or EmergencyStop(root, f"person:{self.who}")
         self.library = Library(connection.query, self._start_worker, self._changed)
+        self.presence = Presence()
+        self.lookout = Lookout(root)
         self.palette = PLAIN if self.no_color else COLOURS
         self.animation_level = "none"
         self._drawn = (-1, 0.0)
@@ -124,7 +128,12 @@ class AsiApp(App[None]):
         await self.push_screen(self._watches["1"])
         self.emergency.on_change = self._changed
         self._start_worker(self._listen())
+        self.lookout.start()
         self.set_interval(FLUSH_SECONDS, self.flush_picture)
+
+    def on_unmount(self) -> None:
+        """Nothing is drawn any more."""
+        self.lookout.stop()
 
     # --- data in ---------------------------------------------------------------------------------------------------
 
@@ -151,7 +160,10 @@ class AsiApp(App[None]):
                 _leave_dead_terminal(self.emergency)
             if driver.backlog:
                 return
+        self.model.see(self.lookout.facts)
         self._show_stop()
+        if self.presence.rings(self.model.deadman_left):
+            self.bell()
         version, when = self._drawn
         now = time.monotonic()
         screen = self.front
@@ -166,7 +178,9 @@ class AsiApp(App[None]):
         return stack[-1] if stack and isinstance(stack[-1], Watch) else None
 
     def _show_stop(self) -> None:
-        if self.emergency.pressed and self.front is not None and not isinstance(self.front, StopScreen):
+        screen = self.front
+        if self.emergency.pressed and screen is not None and not isinstance(screen, StopScreen):
+            screen.question = None  # what was asked before an emergency must not be answered after it by mistake
             self.push_screen(StopScreen())
 
     # --- keys ------------------------------------------------------------------------------------------------------
@@ -185,8 +199,10 @@ class AsiApp(App[None]):
     def shared_keys(self) -> list[Key]:
         """What can be pressed on every screen."""
         keys = [Key(("?",), "?", "help", "the keys of this screen", self._help)]
-        phase = self.model.state.phase
-        if self.model.connected and phase in ("paused", "frozen", "parked"):
+        phase, latched = self.model.state.phase, self.model.facts.latched
+        if self.model.connected and latched:
+            keys.insert(0, Key(("R",), "R", "re-arm", "lift the latch: say why, then a drill", self._ask_rearm))
+        elif self.model.connected and phase in ("paused", "frozen", "parked"):
             keys.insert(0, Key(("p",), "p", "resume", "work goes on", lambda: self.order("resume")))
         elif self.model.connected and phase in ("running", "armed"):
             keys.insert(0, Key(("p",), "p", "pause", "nothing new starts, running trials finish", self._pause))
@@ -221,6 +237,14 @@ class AsiApp(App[None]):
                 lambda typed: self.order("stop") if typed.lower() in ("y", "yes") else screen.say("not stopped"),
             )
 
+    def _ask_rearm(self) -> None:
+        screen = self.front
+        if screen is not None:
+            screen.ask(
+                "Why is it safe to go on? Reason and Enter:",
+                lambda why: self.order("rearm", reason=why) if why else screen.say("not re-armed: it needs a reason"),
+            )
+
     def order(self, name: str, **fields: Any) -> None:
         """Send a command to the engine and say how it went."""
         self._start_worker(self._order(name, fields))
@@ -232,8 +256,26 @@ class AsiApp(App[None]):
             bad = not answer.ok
         except NotConnected as error:
             text, bad = f"{name} was not sent: {error}", True
+        self.tell(text, bad)
+
+    def tell(self, text: str, bad: bool = False) -> None:
+        """Say something on the screen in front."""
         if self.front is not None:
             self.front.say(text, bad)
+
+    def person_acted(self) -> None:
+        """A person pressed a key: the dead-man's switch may have to hear of it."""
+        if self.presence.renews(self.model.deadman_left):
+            self._start_worker(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            answer = await self.connection.command("present", who=self.who)
+        except NotConnected:
+            self.presence.not_told()
+        else:
+            if not answer.ok:
+                self.presence.not_told()
 
     def action_detach(self) -> None:
         """Leave the terminal; the engine goes on."""
@@ -250,13 +292,6 @@ def _configuration(root: Path) -> RunConfig:
         return load(RunPaths(root).config)
     except (ConfigError, OSError):
         return RunConfig()
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _leave_dead_terminal(emergency: EmergencyStop) -> None:
@@ -284,15 +319,20 @@ def _after(emergency: EmergencyStop) -> int:
     """What is left to say, on the plain terminal, when the stop was pressed."""
     if not emergency.pressed:
         return 0
-    from engine.client.kill import format_report
+    from engine.client.kill import print_report
 
     if emergency.phase in ("freezing", "frozen"):
         print(f"Emergency stop: everything is killed in {emergency.seconds_left:.0f} s.", flush=True)
     emergency.wait(60.0)
     if emergency.report is not None:
-        print(format_report(emergency.report))
+        print_report(emergency.report)
     elif emergency.phase == "held":
-        print(f"Everything is frozen and stays so. `asi kill {emergency.root.name}` ends it.")
+        name = emergency.root.name
+        if look(emergency.root).latch is None:
+            print(f"The latch was lifted elsewhere; the run may be going on: asi attach {name}")
+        else:
+            print(f"Everything is frozen and stays so. `asi kill {name}` ends it,")
+            print(f"`asi rearm {name} --reason …` lifts the latch after a new drill.")
         # The thread waits for a second press that cannot come any more.
         os._exit(5)
     return 5

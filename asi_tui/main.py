@@ -1,109 +1,26 @@
-"""The `asi` command. Everything heavy is imported by the subcommand that needs it."""
+"""The `asi` command. Nothing heavy is imported here: the emergency stop begins in this file, and must begin at once."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-
-from asi_tui.commands.common import FAILED, CommandError, complain
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="asi",
-        description="Supervise an autonomous research loop that invents linear-attention architectures.",
-        epilog="RUN is a name or a path; without one, the latest. "
-        "Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 refused, 5 killed.",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def add(name: str, about: str, run: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about[:1].upper() + about[1:] + ".")
-        if run:
-            added.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
-        return added
-
-    start = add("run", "start or resume a run's engine and attach to it")
-    start.add_argument("--headless", action="store_true", help="plain progress lines instead of the app")
-    start.add_argument("--experiments", type=_count, metavar="N", help="end the run after N proposals in all")
-    start.add_argument("--config", metavar="FILE", help="a run.toml for a new run")
-    add("attach", "attach the app to a running engine")
-    add("watch", "follow a run in plain lines").add_argument("--plain", action="store_true", help="as it always is")
-    add("ps", "list runs, engines and sandboxes", run=False)
-    add("status", "say how a run stands").add_argument("--json", action="store_true")
-    for name, about in (
-        ("pause", "start nothing new; running trials finish"),
-        ("resume", "go on after pause, freeze or park"),
-        ("freeze", "stop every trial in place"),
-        ("park", "take the trials off the device; they run again on resume"),
-    ):
-        add(name, about).add_argument("--reason", help="goes on record")
-    add("stop", "end the engine in order; `asi run` goes on")
-    add("kill", "kill everything now and show the proof; latched").add_argument("--reason", help="goes into the latch")
-    add("rearm", "lift the latch after a kill, with a new drill").add_argument("--reason", required=True)
-    add("approvals", "list what waits for a person").add_argument("--json", action="store_true")
-    for name in ("approve", "reject", "defer"):
-        decision = add(name, f"{name} requests, by request or experiment id", run=False)
-        decision.add_argument("ids", nargs="+", metavar="ID")
-        decision.add_argument("--run", metavar="RUN")
-        decision.add_argument("--reason", help="goes on record; a rejection's reaches the Researcher")
-    vet = add("vet", "run the whole vetting battery on program files, sandboxed", run=False)
-    vet.add_argument("files", nargs="+", metavar="FILE")
-    vet.add_argument("--json", action="store_true")
-    propose = add("propose", "hand program files to a run as your own proposals", run=False)
-    propose.add_argument("files", nargs="+", metavar="FILE", help="program files; the last word may name the run")
-    propose.add_argument("--run", metavar="RUN")
-    propose.add_argument("--motivation", help="why it should work")
-    propose.add_argument("--title")
-    board = add("leaderboard", "print the ranking")
-    board.add_argument("--json", action="store_true")
-    board.add_argument("--csv", action="store_true")
-    for name, about in (
-        ("show", "tell one experiment's story and print its program"),
-        ("transcript", "print what the agents said for one experiment"),
-    ):
-        look = add(name, about, run=False)
-        look.add_argument("experiment", metavar="EXPERIMENT")
-        look.add_argument("run", nargs="?", metavar="RUN")
-    audit = add("audit", "print every event in human words")
-    audit.add_argument("--verify", action="store_true", help="check chain, blobs, approvals; name the first bad record")
-    add("rebuild", "make the database anew from the journal")
-    add("doctor", "say what this machine offers: isolation, drill, versions", run=False).add_argument(
-        "--json", action="store_true"
-    )
-    return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
-
-
-def _handler(command: str) -> Callable[[argparse.Namespace], int]:
-    """The function behind a subcommand; imports only what it needs."""
-    if command in ("run", "attach", "watch", "ps", "vet", "doctor"):
-        from asi_tui.commands import start
-
-        return getattr(start, command)
-    if command in ("status", "leaderboard", "show", "transcript", "approvals", "audit", "rebuild"):
-        from asi_tui.commands import look
-
-        return getattr(look, command)
-    from asi_tui.commands import control
-
-    table = {"approve": "decide", "reject": "decide", "defer": "decide"}
-    table |= dict.fromkeys(("pause", "resume", "freeze", "park"), "simple")
-    return getattr(control, table.get(command, command))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `asi`; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    from asi_tui.commands.common import FAILED, CommandError, complain
+
     try:
-        return _handler(options.command)(options)
+        if words[:1] == ["kill"]:
+            from asi_tui.commands import emergency
+
+            plain = emergency.plain_words(words[1:])
+            if plain is not None:
+                return emergency.kill(*plain)
+        from asi_tui.arguments import handler, parser
+
+        options = parser().parse_args(words)
+        return handler(options.command)(options)
     except CommandError as error:
         complain(str(error))
         return error.code

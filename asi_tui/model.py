@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from asi_tui.facts import Facts
 from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
@@ -67,6 +68,7 @@ class Model:
         self.lost_at = clock()
         self.ever_connected = False
         self.load: protocol.LiveLoad | None = None
+        self.facts = Facts()
         self.curves: dict[str, Curve] = {}
         self.doing: dict[str, protocol.LiveStep] = {}
         self.texts: dict[str, deque[protocol.LiveText]] = {}
@@ -81,6 +83,22 @@ class Model:
     def now(self) -> float:
         """The time that ages are counted to: it stands still while the line is down."""
         return self.clock() if self.connected or not self.known else max(self.lost_at, self.state.time)
+
+    @property
+    def over(self) -> bool:
+        """No engine is expected to answer any more."""
+        return self.facts.latched == "killed" or self.state.phase in ("stopped", "finished", "killed")
+
+    @property
+    def deadman_left(self) -> float | None:
+        """Seconds until the run stops for want of a person; None where it does not, or where nobody knows."""
+        return self.load.deadman_left if self.load is not None and self.connected else None
+
+    def see(self, facts: Facts) -> None:
+        """Take what this terminal has seen for itself."""
+        if facts != self.facts:
+            self.facts = facts
+            self.version += 1
 
     def take(self, message: Any) -> None:
         """Take one message from the connection."""
@@ -211,14 +229,22 @@ _TELLERS: dict[type, Callable[[Any], tuple[str, str]]] = {
         "good",
     ),
     ev.ArmingFailed: lambda e: (f"arming failed: {e.reason}", "bad"),
-    ev.RunPaused: lambda e: ("paused", "warn"),
-    ev.RunFrozen: lambda e: (f"frozen: {e.processes} processes", "warn"),
-    ev.RunParked: lambda e: ("parked", "warn"),
+    ev.RunPaused: lambda e: (f"paused: {e.reason}".rstrip(": "), "warn"),
+    ev.RunFrozen: lambda e: (
+        f"frozen: {e.processes} processes in {e.milliseconds:.0f} ms, {e.reason}".rstrip(", "),
+        "warn",
+    ),
+    ev.RunParked: lambda e: (f"parked: {e.reason}".rstrip(": "), "warn"),
     ev.RunResumed: lambda e: ("running", ""),
     ev.RunStopped: lambda e: (f"stopped: {e.reason}", "warn"),
     ev.RunKilled: lambda e: (f"killed by {e.who}", "bad"),
     ev.RunRearmed: lambda e: (f"re-armed: {e.reason}", "warn"),
     ev.BudgetExceeded: lambda e: (f"budget: {e.currency} {e.used:g} of {e.cap:g}", "warn"),
+    ev.LeaseLost: lambda e: (
+        f"no heartbeat of the engine for {e.seconds:.0f} s: {e.sandboxes} sandboxes killed by the guard, "
+        f"{'proved' if e.proved else 'NOT proved'}",
+        "bad",
+    ),
     ev.NoteAdded: lambda e: (e.text, _LEVEL_STYLES.get(e.level, "")),
     ev.JournalRepaired: lambda e: (f"journal repaired: {e.bytes_cut} bytes cut", "warn"),
     ev.ProposalDrafted: lambda e: (f"proposed: {e.title}", ""),
@@ -234,6 +260,7 @@ _TELLERS: dict[type, Callable[[Any], tuple[str, str]]] = {
     ev.TrialStarted: lambda e: (f"trains seed {e.seed} at {e.tier}", "dim"),
     ev.TrialAnomaly: lambda e: (f"{e.what}: {e.evidence}", "bad"),
     ev.TrialFailed: lambda e: (f"{'CHEAT' if e.cheat else 'failed'}: {e.reason}", "bad" if e.cheat else "warn"),
+    ev.TrialParked: lambda e: (f"trial parked by {e.who}", "warn"),
     ev.TrialKilled: lambda e: (f"trial ended by {e.who}", "warn"),
     ev.ExperimentScored: lambda e: (_scored_text(e), "strong"),
     ev.ExperimentClosed: lambda e: (f"{e.outcome}: {e.reason}".rstrip(": "), "dim"),

@@ -27,14 +27,25 @@ STOP_KEYS = frozenset({"ctrl+backslash", "f12"})
 
 HOLD_KEY = "h"
 
+REASON = "emergency stop from the terminal"
+
 _FIRST = ("amber", "cedar", "coral", "dune", "fern", "flint", "hazel", "ivory", "jade", "maple", "onyx", "pearl")
 _SECOND = ("badger", "crane", "egret", "finch", "gannet", "heron", "ibis", "kestrel", "lynx", "marten", "newt", "otter")
 
 StopPhase = Literal["ready", "freezing", "frozen", "held", "killing", "killed"]
 
 
+class _Press:
+    """One use of the button, from its first press on. A thread that outlives it can tell that it is over."""
+
+    def __init__(self) -> None:
+        self.kill = threading.Event()
+        self.held = threading.Event()
+        self.done = threading.Event()
+
+
 class EmergencyStop:
-    """One stop button. `press` and `hold` may be called from any thread and return at once.
+    """One stop button. `press`, `hold` and `reset` may be called from any thread and return at once.
 
     The freezing, latching and killing functions are arguments so that a drill or a test can press the real button.
     """
@@ -52,6 +63,12 @@ class EmergencyStop:
     ) -> None:
         self.root, self.actor, self.countdown = root, actor, countdown
         self.witness = f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}"
+        self.on_change: Callable[[], None] = lambda: None
+        self._freeze, self._latch, self._kill, self._look_again = freeze, latch, kill, look_again
+        self._lock = threading.Lock()
+        self._make_ready()
+
+    def _make_ready(self) -> None:
         self.phase: StopPhase = "ready"
         self.pressed_at = 0.0
         self.frozen: FreezeReport | None = None
@@ -61,13 +78,7 @@ class EmergencyStop:
         self.proofs = 0
         self.proved_at = 0.0
         self.alive: set[int] = set()
-        self.on_change: Callable[[], None] = lambda: None
-        self._freeze, self._latch, self._kill, self._look_again = freeze, latch, kill, look_again
-        self._lock = threading.Lock()
-        self._go = threading.Event()
-        self._held = threading.Event()
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._press = _Press()
         self._deadline = 0.0
 
     @property
@@ -83,67 +94,86 @@ class EmergencyStop:
     def press(self) -> None:
         """First press: freeze, latch and count down. Any further press: kill now."""
         with self._lock:
-            if self._thread is not None:
-                self._go.set()
+            if self.phase != "ready":
+                self._press.kill.set()
                 return
             self.phase, self.pressed_at = "freezing", time.time()
             self._deadline = time.monotonic() + self.countdown
             # Not a daemon thread: leaving the terminal must not take the kill back.
-            self._thread = threading.Thread(target=self._run, name="emergency-stop")
-            self._thread.start()
+            threading.Thread(target=self._run, args=(self._press,), name="emergency-stop").start()
 
     def hold(self) -> None:
         """Stay frozen; only another press kills."""
-        if self.pressed and self.phase in ("freezing", "frozen"):
-            self._held.set()
+        if self.phase in ("freezing", "frozen"):
+            self._press.held.set()
+
+    def reset(self) -> bool:
+        """Make a held button ready for its next press, once the latch is lifted; False where it is not held.
+
+        The button stays the same object, so that no press can go to one that is out of use: before the reset it kills,
+        after it, it freezes.
+        """
+        with self._lock:
+            if self.phase != "held" or self._press.kill.is_set():
+                return False
+            self._make_ready()
+            return True
 
     def kill_now(self, timeout: float) -> None:
         """Press until it kills and wait for the report; for a terminal that goes away during the countdown."""
-        if self.pressed and not self._held.is_set():
-            self._go.set()
+        if self.pressed and not self._press.held.is_set():
+            self._press.kill.set()
             self.wait(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the killing is over; True when it is, or when nothing is under way (not pressed, or held)."""
-        if not self.pressed or self.phase == "held":
+        if not self.pressed or (self.phase == "held" and not self._press.kill.is_set()):
             return True
-        return self._done.wait(timeout)
+        return self._press.done.wait(timeout)
 
-    def _advance(self, phase: StopPhase, only_from: tuple[StopPhase, ...]) -> None:
+    def _advance(self, press: _Press, phase: StopPhase, only_from: tuple[StopPhase, ...]) -> None:
         with self._lock:
-            if self.phase not in only_from:
+            if self._press is not press or self.phase not in only_from:
                 return
             self.phase = phase
         self.on_change()
 
-    def _run(self) -> None:
+    def _run(self, press: _Press) -> None:
         self.on_change()
-        threading.Thread(target=self._freeze_and_latch, daemon=True, name="emergency-freeze").start()
-        while not self._go.wait(0.02):
-            if self._held.is_set():
-                self._advance("held", ("freezing", "frozen"))
+        threading.Thread(target=self._freeze_and_latch, args=(press,), daemon=True, name="emergency-freeze").start()
+        while not press.kill.wait(0.02):
+            if self._press is not press:
+                return
+            if press.held.is_set():
+                self._advance(press, "held", ("freezing", "frozen"))
             elif time.monotonic() >= self._deadline:
                 break
-        self._advance("killing", ("freezing", "frozen", "held"))
+        self._advance(press, "killing", ("freezing", "frozen", "held"))
         try:
-            self.report = self._kill(self.root, actor=self.actor, reason="emergency stop from the terminal")
+            self.report = self._kill(self.root, actor=self.actor, reason=REASON)
         except Exception as error:  # whatever it was, the person must read it instead of waiting for a proof
             self.problems.append(f"the kill failed: {error}")
         self.proved_at = time.time()
-        self._done.set()
-        self._advance("killed", ("killing",))
+        press.done.set()
+        self._advance(press, "killed", ("killing",))
         threading.Thread(target=self._repeat_proof, daemon=True, name="emergency-proof").start()
 
-    def _freeze_and_latch(self) -> None:
+    def _freeze_and_latch(self, press: _Press) -> None:
+        problems: list[str] = []
         try:
-            self.frozen = self._freeze(self.root)
-            if not self.frozen.complete:
-                self.problems += self.frozen.errors or ["not everything could be frozen"]
+            frozen = self._freeze(self.root)
+            if not frozen.complete:
+                problems = frozen.errors or ["not everything could be frozen"]
         except Exception as error:  # what cannot be frozen is killed at once
-            self.problems.append(f"the freeze failed: {error}")
-            self._go.set()
-        self._advance("frozen", ("freezing",))
-        self.latch_problem = self._latch(self.root, self.actor, "emergency stop from the terminal")
+            frozen, problems = None, [f"the freeze failed: {error}"]
+            press.kill.set()
+        if self._press is press:
+            self.frozen = frozen
+            self.problems += problems
+        self._advance(press, "frozen", ("freezing",))
+        problem = self._latch(self.root, self.actor, REASON)
+        if self._press is press:
+            self.latch_problem = problem
         self.on_change()
 
     def _repeat_proof(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from store.events import ExperimentScored, Finding
+from store.events import ExperimentScored, Finding, RunArmed
 from store.state import Experiment, Phase, RunState
 
 UNKNOWN_BOUND = 1e8
@@ -25,7 +25,7 @@ STEPS: dict[str, str] = {
     "closed": "closed",
 }
 
-LEVELS: dict[str, str] = {"L3": "sandboxed", "L2": "sandboxed", "L1": "partly sandboxed", "L0": "NO isolation"}
+LEVELS: dict[str, str] = {"L3": "isolated", "L2": "isolated", "L1": "partly isolated", "L0": "NO isolation"}
 
 
 def span(seconds: float) -> str:
@@ -150,11 +150,28 @@ def name_of(state: RunState, experiment: str) -> str:
     return title(found) if found else experiment
 
 
-def phase_word(phase: Phase, connected: bool, known_state: bool) -> str:
-    """The one word of the header."""
+def drill(armed: RunArmed) -> str:
+    """The last arming drill: `drill 4 dead in 6 ms`."""
+    return f"drill {armed.processes} dead in {armed.killed_ms:.0f} ms"
+
+
+def phase_word(phase: Phase, connected: bool, known_state: bool, latched: str = "") -> str:
+    """The state in the header: one word, and LATCHED beside it where only a person can undo it."""
+    if latched:
+        return "KILLED, LATCHED" if latched == "killed" else "FROZEN, LATCHED"
     if not known_state:
         return "STARTING" if connected else "WAITING"
     return {"created": "STARTING", "armed": "ARMED"}.get(phase, phase.upper())
+
+
+def latched_situation(latched: str, puller: str, name: str) -> str:
+    """What a latched run is, who latched it, and what to do."""
+    if latched == "killed":
+        return f"Killed by {puller}. Nothing may start until `asi rearm {name} --reason …`, then `asi run {name}`."
+    return (
+        f"Emergency stop by {puller}: everything is frozen, and the latch keeps it so. R re-arms with a new drill "
+        f"(or `asi rearm {name} --reason …`); Ctrl+\\ twice or `asi kill {name}` ends it."
+    )
 
 
 def situation(state: RunState, name: str) -> str:
@@ -172,7 +189,7 @@ def situation(state: RunState, name: str) -> str:
         "created": "The engine starts: first it proves that it can kill what it starts.",
         "armed": "Armed: the kill path is proved. The loop begins now.",
         "paused": f"Paused{reason}: running trials finish, nothing new starts. p resumes.",
-        "frozen": "Frozen: every trial is stopped in place, memory kept. p resumes.",
+        "frozen": f"Frozen{reason}: every trial is stopped in place, memory kept. p resumes.",
         "parked": f"Parked{reason}: trials have left the device, the engine stays. p resumes.",
         "stopped": f"Stopped in order{reason}. `asi run {name}` goes on.",
         "finished": f"Finished{reason}: {done} experiments done, {ranked} ranked. Press 5 for the leaderboard.",

@@ -66,7 +66,7 @@ async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner, d
                 slots=slots.total,
                 loop_lag_ms=late * 1000,
                 devices=found,
-                deadman_left=deadman.left,
+                deadman_left=deadman.left(runtime.state.phase),
             )
         )
         begin = time.monotonic()

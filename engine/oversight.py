@@ -46,15 +46,16 @@ class Oversight:
     async def _look_for_person(self) -> None:
         deadman, phase = self.lab.deadman, self.runtime.state.phase
         absent = f"no person has acted for {_span(deadman.absent)}"
-        stage, left = deadman.stage, deadman.left
+        stage, left = deadman.stage, deadman.left(phase)
         if stage == "freeze" and phase in ("running", "paused"):
             await self._stop(self.lab.halting.freeze, f"dead-man's switch: {absent}", "deadman")
         elif stage == "pause" and phase == "running":
             await self._stop(self.lab.halting.pause, f"dead-man's switch: {absent}", "deadman")
-        elif left is not None and 0 < left < DEADMAN_WARNING and phase == "running":
+        elif left is not None and left < DEADMAN_WARNING:
             if not self._warned:
                 self._warned = True
-                self.runtime.note(f"{absent}; the run stops in {_span(left)} unless one does", "warning")
+                how = "pauses" if phase == "running" else "freezes"
+                self.runtime.note(f"{absent}; the run {how} in {_span(left)} unless one does", "warning")
         else:
             self._warned = False
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from pathlib import Path
 
+from engine.client.records import read_latch
 from engine.client.rundir import UnknownRun, engine_pid, resolve
 
 DONE, FAILED, USAGE, NOT_RUNNING, REFUSED, KILLED = 0, 1, 2, 3, 4, 5
@@ -36,14 +36,39 @@ def running_engine(root: Path) -> int:
     return pid
 
 
+def login() -> str:
+    """The login name of the person at this terminal."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if os.environ.get(name):
+            return os.environ[name]
+    import pwd  # only where the environment says nothing: `asi kill` must start fast
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def who() -> str:
     """The person at this terminal: login, and where they came from over SSH."""
-    try:
-        login = getpass.getuser()
-    except (KeyError, OSError):
-        login = str(os.getuid())
     origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
-    return f"{login}@{origin}" if origin else login
+    return f"{login()}@{origin}" if origin else login()
+
+
+def printable(text: str) -> str:
+    """One line without any character that could act on a terminal; for commands that must not import `asi_tui.safe`."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def latched_words(root: Path, alive: bool) -> str:
+    """What the latch of a run means for its owner, empty where there is none."""
+    latch = read_latch(root)
+    if latch is None:
+        return ""
+    by = f"latched by {printable(latch.actor)}"
+    if alive:
+        return f"frozen, {by}; asi rearm {root.name} --reason … or asi kill {root.name}"
+    return f"killed, {by}; asi rearm {root.name} --reason …, then asi run {root.name}"
 
 
 def complain(message: str) -> None:

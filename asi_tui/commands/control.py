@@ -1,4 +1,4 @@
-"""Commands that change what a run does: pause, resume, freeze, park, stop, kill, rearm, decisions, proposals."""
+"""Commands that change what a run does: pause, resume, freeze, park, stop, end, rearm, decisions, proposals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from asi_tui.commands.common import (
     DONE,
-    FAILED,
     NOT_RUNNING,
     REFUSED,
     USAGE,
@@ -19,6 +18,7 @@ from asi_tui.commands.common import (
     running_engine,
     who,
 )
+from engine.client.rundir import engine_pid
 
 STOP_SECONDS = 60.0
 
@@ -48,35 +48,45 @@ def stop(options: argparse.Namespace) -> int:
     """End the engine in order and wait until it is gone."""
     import time
 
-    from engine.client.rundir import engine_pid
-
     root = find_run(options.run)
     print(tell(root, "stop", who=who()))
-    deadline = time.monotonic() + STOP_SECONDS
+    patience = STOP_SECONDS + _grace(root)
+    deadline = time.monotonic() + patience
     while engine_pid(root) is not None:
         if time.monotonic() > deadline:
-            raise CommandError(f"the engine did not leave within {STOP_SECONDS:.0f} s; `asi kill {root.name}` ends it")
+            raise CommandError(f"the engine did not leave within {patience:.0f} s; `asi kill {root.name}` ends it")
         time.sleep(0.05)
     print(f"stopped; go on with: asi run {root.name}")
     return DONE
 
 
-def kill(options: argparse.Namespace) -> int:
-    """Kill everything of the run now; needs nobody's cooperation."""
-    from engine.client.kill import format_report, kill_run
+def _grace(root: Path) -> float:
+    """What the run gives its trials for their checkpoints, in seconds."""
+    from engine.client.rundir import RunPaths
+    from store.config import ConfigError, RunConfig, load
 
+    try:
+        return load(RunPaths(root).config).sandbox.grace_seconds
+    except ConfigError:
+        return RunConfig().sandbox.grace_seconds
+
+
+def end(options: argparse.Namespace) -> int:
+    """Kill one trial."""
     root = find_run(options.run)
-    report = kill_run(root, actor=who(), reason=options.reason or "asi kill")
-    print(format_report(report))
-    return DONE if report.proved else FAILED
+    print(tell(root, "end", who=who(), target=options.trial, reason=options.reason or ""))
+    return DONE
 
 
 def rearm(options: argparse.Namespace) -> int:
-    """Lift the latch after a kill, once a new drill has passed."""
+    """Lift the latch, once a new drill has passed: the engine does it where one is alive, held frozen."""
     root = find_run(options.run)
     if not options.reason.strip():
         raise CommandError("say why: asi rearm --reason '…'", USAGE)
-    return subprocess.call([sys.executable, "-m", "engine.daemon", str(root), "--rearm", options.reason])
+    if engine_pid(root) is None:
+        return subprocess.call([sys.executable, "-m", "engine.daemon", str(root), "--rearm", options.reason])
+    print(tell(root, "rearm", who=who(), reason=options.reason))
+    return DONE
 
 
 def decide(options: argparse.Namespace) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from asi_tui.commands.common import DONE, FAILED, USAGE, CommandError, find_run
+from asi_tui.commands.common import DONE, FAILED, USAGE, CommandError, find_run, latched_words
 from asi_tui.safe import clean, clean_lines
 from asi_tui.words import scored, span
+from engine.client.records import read_latch
 from engine.client.rundir import RunPaths, engine_pid
 from store.blobs import BlobError, Blobs
 from store.journal import JournalCorrupt, read
@@ -35,6 +36,7 @@ def status(options: argparse.Namespace) -> int:
     root = find_run(options.run)
     state = load_state(root)
     pid = engine_pid(root)
+    latch = read_latch(root)
     best = next((e for e in state.ranking() if e.origin != "baseline"), None)
     closed = [e for e in state.proposals if not e.open]
     if options.json:
@@ -43,17 +45,28 @@ def status(options: argparse.Namespace) -> int:
             sum(e.ranked for e in closed), len(state.pending), best.id if best else None,
             best.scored.score if best and best.scored else None,
             state.armed.level if state.armed else None, state.cpu_seconds,
+            latch.actor if latch else None, latch.reason if latch else None,
         )  # fmt: skip
         print(msgspec.json.encode(summary).decode())
         return DONE
     engine = f"engine pid {pid}" if pid else "no engine"
-    print(f"{root.name}: {state.phase if pid else 'not running'} ({engine}), {state.seq} records")
-    level = f"sandbox {state.armed.level}" if state.armed else "not armed"
+    phase = latched_words(root, pid is not None) or _phase(state, pid is not None)
+    print(f"{root.name}: {phase} ({engine}), {state.seq} records")
+    armed = state.armed
+    level = "not armed"
+    if armed is not None:
+        level = f"sandbox {armed.level}, last drill {armed.processes} dead in {armed.killed_ms:.0f} ms"
     print(f"  {len(state.proposals)} proposals, {len(closed)} closed, {len(state.pending)} wait for approval, {level}")
     print(f"  {span(state.cpu_seconds)} of CPU in trials")
     if best is not None and best.scored is not None:
         print(f"  best: {best.id} {clean(best.title, 80)}: {scored(best.scored)}")
     return DONE
+
+
+def _phase(state: RunState, alive: bool) -> str:
+    """The phase, and why where that is recorded."""
+    reason = f", {clean(state.phase_reason, 120)}" if state.phase_reason else ""
+    return f"{state.phase}{reason}" if alive else "not running"
 
 
 class Status(msgspec.Struct):
@@ -71,6 +84,8 @@ class Status(msgspec.Struct):
     best_score: float | None
     sandbox_level: str | None
     cpu_seconds: float
+    latched_by: str | None = None
+    latched_because: str | None = None
 
 
 class Row(msgspec.Struct):

@@ -17,6 +17,7 @@ from asi_tui.commands.common import (
     CommandError,
     complain,
     find_run,
+    latched_words,
     running_engine,
 )
 from engine.client.rundir import RunPaths, engine_pid, list_runs, runs_home
@@ -127,7 +128,7 @@ def msgspec_error() -> type[Exception]:
 
 def ps(options: argparse.Namespace) -> int:
     """List the runs of this user and the sandboxes that may be alive."""
-    from engine.client.records import read_latch, read_records
+    from engine.client.records import read_records
 
     runs = list_runs()
     if not runs:
@@ -137,7 +138,10 @@ def ps(options: argparse.Namespace) -> int:
     for root in runs:
         pid = engine_pid(root)
         sandboxes, _ = read_records(root)
-        state = f"running  pid {pid}" if pid else "killed (latched)" if read_latch(root) else "not running"
+        state = f"running  pid {pid}" if pid else "not running"
+        latched = latched_words(root, pid is not None)
+        if latched:
+            state = f"{f'pid {pid}  ' if pid else ''}{latched}"
         alive = f"  {len(sandboxes)} sandboxes" if sandboxes else ""
         print(f"{root.name:<{width}}  {state}{alive}  {root}")
     return DONE
@@ -154,6 +158,12 @@ def module(name: str, *arguments: str) -> int:
 def vet(options: argparse.Namespace) -> int:
     """Run the whole vetting battery on program files, sandboxed, without a run."""
     return module("engine.vet_files", *(["--json"] if options.json else []), *options.files)
+
+
+def drill(options: argparse.Namespace) -> int:
+    """Kill a stubborn sandboxed tree by the real path and say how that went."""
+    place = ["--beside", str(find_run(options.run))] if options.run else []
+    return module("engine.doctor", "--drill", *place, *(["--json"] if options.json else []))
 
 
 def doctor(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What all screens share: the header, the footer, scrolling, one-line questions, and the small-window form."""
+"""What all screens share: the footer, scrolling, one-line questions, and the small-window form."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -13,6 +14,8 @@ from textual.screen import Screen
 from asi_tui import words
 from asi_tui.lines import BLANK, Canvas, Row, Span, clip, fit, pad, paragraph, row, spread, width_of
 from asi_tui.model import Model
+from asi_tui.presence import WARNING_SECONDS
+from asi_tui.screens.header import header_row, phase_span
 
 if TYPE_CHECKING:
     from asi_tui.app import AsiApp
@@ -20,7 +23,14 @@ if TYPE_CHECKING:
 SMALLEST = (60, 16)
 """Below this many columns and lines every screen shows the short form."""
 
-MESSAGE_SECONDS = 5.0
+MESSAGE_SECONDS = 4.0
+READING_SPEED = 20.0
+"""A message stays for the first, and a second more for so many characters."""
+
+LONGEST_MESSAGE = 4
+
+TYPING_ROOM = 10
+"""Cells that stay for the answer before a question takes its short form."""
 
 
 class Key(NamedTuple):
@@ -35,10 +45,18 @@ class Key(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A one-line question at the foot of the screen; Enter answers it, Esc drops it. Nothing else is blocked."""
+    """A one-line question at the foot of the screen; Enter answers it, Esc drops it. Nothing else is blocked.
+
+    text: what is asked; `short` where there is no room for it.
+    rows: what is shown above the screen's own content while it is open, for a width and at most a height.
+    dropped: what is said when it is dropped.
+    """
 
     text: str
     answer: Callable[[str], object]
+    short: str = ""
+    rows: Callable[[int, int], list[Row]] = lambda width, height: []
+    dropped: str = ""
 
 
 class Watch(Screen[None]):
@@ -103,9 +121,13 @@ class Watch(Screen[None]):
         if width < SMALLEST[0] or height < SMALLEST[1]:
             self.canvas.show(self._short_form(width, height))
             return
-        rows = self.body(width, height - 2)[: height - 2]
-        rows += [BLANK] * (height - 2 - len(rows))
-        self.canvas.show([self.header(width), *rows, self.footer(width)])
+        said = self._long_message(width)
+        room = height - 2 - len(said)
+        asked = self.question.rows(width, room) if self.question is not None else []
+        own = self.body(width, room - len(asked)) if room > len(asked) else []
+        rows = [*asked, *own][:room]
+        rows += [BLANK] * (room - len(rows))
+        self.canvas.show([self.header(width), *rows, *said, self.footer(width)])
 
     def scrolled(self, rows: Sequence[Row], height: int, follow: bool = False) -> list[Row]:
         """The part of `rows` that is in view; keeps the scroll position inside."""
@@ -121,57 +143,18 @@ class Watch(Screen[None]):
         return f"{self.top + 1}–{min(total, self.top + self.page)} of {total}"
 
     def header(self, width: int) -> Row:
-        """Run, state, sandbox, approvals, progress, best, connection; what does not fit goes, the last first."""
-        model, state = self.model, self.model.state
-        phase = words.phase_word(state.phase, model.connected, model.known)
-        tone = {"RUNNING": "bar.good", "KILLED": "bar.bad"}.get(phase, "bar.warn")
-        wide = width >= 100
-        name = fit(model.name, min(len(model.name), 40 if wide else 12))
-        parts: list[list[Span]] = [[(f" {name} ", "bar.strong"), (phase, tone)]]
-        parts.append([_sandbox(model, wide)])
-        pending = len(state.pending)
-        parts.append([(f"{pending} to approve!" if pending else "0 to approve", "bar.warn" if pending else "bar.dim")])
-        done = sum(not found.open for found in state.proposals)
-        target = self.asi.config.loop.experiments or self.asi.config.budget.experiments
-        total = target or len(state.proposals)
-        count = f"{done} of {total} done, {len(state.proposals) - done} open" if wide else f"{done}/{total} done"
-        parts.append([(count, "bar")])
-        best = model.best()
-        if best is not None and best.scored is not None:
-            parts.append([("best ", "bar.dim"), (words.scored(best.scored), "bar.strong")])
-        line = self._line_state(width)
-        right = width_of(line)
-        out: list[Span] = []
-        for part in parts:
-            joined = [*((" │ ", "bar.dim"),), *part] if out else part
-            if out and width_of(tuple(out)) + width_of(tuple(joined)) + right > width:
-                break
-            out += joined
-        return spread(row(*out), line, width, "bar")
-
-    def _line_state(self, width: int) -> Row:
-        model = self.model
-        if model.connected:
-            return row((" ● live ", "bar.good"))
-        if not model.ever_connected:
-            return row((" ○ connecting ", "bar.warn"))
-        if model.state.phase in ("stopped", "finished", "killed"):
-            return row((" ○ engine ended ", "bar.dim"))
-        old = words.age(model.clock() - model.lost_at)
-        return row((f" NOT CONNECTED, picture {old} old " if width >= 100 else " NOT CONNECTED ", "alarm"))
+        """Run, state, sandbox, approvals, progress, best, connection."""
+        return header_row(self.model, self.asi.config, width)
 
     def footer(self, width: int) -> Row:
         """A question, a message, or the keys; always the stop key at the right."""
         stop = self._stop_label(width)
         room = width - width_of(stop)
         if self.question is not None:
-            line = row((f" {self.question.text} ", "bar.strong"), (self.typed, "bar"), ("▏", "bar.strong"))
-            if width_of(line) > room:
-                tail = max(8, room - width_of(row(f" {self.question.text} ")) - 2)
-                line = row((f" {self.question.text} ", "bar.strong"), (self.typed[-tail:], "bar"), ("▏", "bar.strong"))
-            return spread(line, stop, width, "bar")
-        if self._message[0] and time.monotonic() < self._message_until:
-            return spread(row((" " + self._message[0], self._message[1])), stop, width, "bar")
+            return spread(question_row(self.question, self.typed, room), stop, width, "bar")
+        said = self._said
+        if said[0] and cell_len(said[0]) < room:
+            return spread(row((" " + said[0], said[1])), stop, width, "bar")
         own = [key for key in self.keys() if key.footer]
         shared = [key for key in self.asi.shared_keys() if key.footer]
         for screens in (*self.asi.screen_names(), [("1-5", "screens")]):
@@ -181,10 +164,22 @@ class Watch(Screen[None]):
                 break
         return spread(line, stop, width, "bar")
 
+    @property
+    def _said(self) -> Span:
+        """The message, while it is shown."""
+        return self._message if time.monotonic() < self._message_until else ("", "")
+
+    def _long_message(self, width: int) -> list[Row]:
+        """A message that does not fit beside the stop key stands above the footer, in full."""
+        text, style = self._said
+        if not text or cell_len(text) < width - width_of(self._stop_label(width)):
+            return []
+        return [pad(line, width, "bar") for line in paragraph(text, width, style)][:LONGEST_MESSAGE]
+
     def _stop_label(self, width: int) -> Row:
         if self.model.connected:
             return row((" ^\\ STOP ", "bar.bad"))
-        if self.model.ever_connected and self.model.state.phase not in ("stopped", "finished", "killed"):
+        if self.model.ever_connected and not self.model.over:
             command = f"asi kill {self.model.name}"
             label = f"not connected: ^\\ STOP or `{command}`" if width >= 100 else f"^\\ or `{command}`"
             return row((f" {label} ", "alarm"))
@@ -193,10 +188,14 @@ class Watch(Screen[None]):
     def _short_form(self, width: int, height: int) -> list[Row]:
         """What fits into a window that is too small for the screen."""
         model, state = self.model, self.model.state
-        phase = words.phase_word(state.phase, model.connected, model.known)
         line = "live" if model.connected else "NOT CONNECTED"
-        head = pad(row((f" {fit(model.name, min(len(model.name), 14))} {phase} {line}", "bar.strong")), width, "bar")
-        rows = paragraph(words.situation(state, model.name), width)
+        name = fit(model.name, min(len(model.name), 14))
+        head = pad(row((f" {name} {phase_span(model)[0]} {line}", "bar.strong")), width, "bar")
+        room = max(0, height - 2)
+        rows = self.question.rows(width, room) if self.question is not None else []
+        rows = [*rows, *paragraph(situation(model), width)]
+        if model.deadman_left and model.deadman_left <= WARNING_SECONDS:
+            rows.insert(0, row((f" dead-man {words.age(model.deadman_left)}: press any key", "warn")))
         if state.pending:
             rows.append(row((f" {words.plural(len(state.pending), 'approval')} waiting", "warn")))
         best = model.best()
@@ -204,7 +203,6 @@ class Watch(Screen[None]):
             rows.append(row(" best ", (words.scored(best.scored), "strong"), f" {best.title}"))
         rows.append(row((f" more at {SMALLEST[0]}×{SMALLEST[1]} and above", "dim")))
         last = self.footer(width) if self.question is not None else row(("q leave", "bar"), (" ^\\ STOP ", "bar.bad"))
-        room = max(0, height - 2)
         rows = [clip(line, width) for line in rows[:room]]
         picture = [head, *rows, *[BLANK] * (room - len(rows)), pad(last, width, "bar")]
         return picture[:height] if height > 1 else [picture[-1]]
@@ -214,12 +212,16 @@ class Watch(Screen[None]):
     def say(self, text: str, bad: bool = False) -> None:
         """Show a message in the footer for a few seconds."""
         self._message = (text, "bar.warn" if bad else "bar.strong")
-        self._message_until = time.monotonic() + MESSAGE_SECONDS
+        self._message_until = time.monotonic() + MESSAGE_SECONDS + len(text) / READING_SPEED
         self.draw()
 
     def ask(self, text: str, answer: Callable[[str], object]) -> None:
         """Put a question into the footer."""
-        self.question, self.typed = Question(text, answer), ""
+        self.put(Question(text, answer))
+
+    def put(self, question: Question) -> None:
+        """Put a question into the footer, with all that belongs to it."""
+        self.question, self.typed = question, ""
         self.draw()
 
     def scroll_keys(self) -> list[Key]:
@@ -250,6 +252,7 @@ class Watch(Screen[None]):
     def on_key(self, event: events.Key) -> None:
         """Hand the key to the question or to the first key that wants it."""
         event.stop()
+        self.asi.person_acted()
         if self.question is not None:
             self._type(event)
         else:
@@ -276,6 +279,8 @@ class Watch(Screen[None]):
         assert question is not None
         if event.key == "escape":
             self.question = None
+            if question.dropped:
+                self.say(question.dropped)
         elif event.key == "enter":
             self.question = None
             question.answer(self.typed.strip())
@@ -287,14 +292,21 @@ class Watch(Screen[None]):
             self.typed = (self.typed + event.character)[:500]
 
 
-def _sandbox(model: Model, wide: bool) -> Span:
-    armed = model.state.armed
-    if armed is None:
-        return ("not armed", "bar.dim")
-    word = words.LEVELS.get(armed.level, armed.level)
-    if armed.level in ("L0", "L1"):
-        return (f"{armed.level} {word}", "bar.bad")
-    return (f"{armed.level} {word}" if wide else armed.level, "bar")
+def situation(model: Model) -> str:
+    """What goes on, in a sentence or two; the latch goes before everything that the engine has said."""
+    facts = model.facts
+    if facts.latched:
+        return words.latched_situation(facts.latched, facts.puller, model.name)
+    return words.situation(model.state, model.name)
+
+
+def question_row(question: Question, typed: str, room: int) -> Row:
+    """A question and what has been typed; its end stays in view."""
+    text = question.text
+    if question.short and cell_len(text) + TYPING_ROOM > room:
+        text = question.short
+    tail = max(8, room - cell_len(text) - 4)
+    return row((f" {text} ", "bar.strong"), (typed[-tail:], "bar"), ("▏", "bar.strong"))
 
 
 def table(columns: Sequence[tuple[str, int, str]], cells: Sequence[Sequence[Span | str]], indent: int = 1) -> list[Row]:

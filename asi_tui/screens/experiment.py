@@ -6,6 +6,7 @@ from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule
 from asi_tui.screens.approvals import diff_rows, fact, finding_rows, prediction_rows, source_rows
 from asi_tui.screens.base import Key, Watch, table
+from asi_tui.screens.ending import end_key
 from store.state import Experiment, Trial
 
 
@@ -30,8 +31,9 @@ class ExperimentScreen(Watch):
         return [rule(f"{found.id} {words.title(found)}", width, self.position(len(rows))), *view]
 
     def keys(self) -> list[Key]:
-        """Back, and on to the parent."""
+        """Back, on to the parent, and the end of a trial of this experiment."""
         keys = [Key(("escape", "backspace"), "Esc", "back", "back", self.app.pop_screen)]
+        keys += end_key(self, self.experiment)
         found = self.model.state.experiments.get(self.experiment)
         if found is not None and found.parent in self.model.state.experiments:
             keys.append(Key(("u",), "u", "parent", "the parent's story", self._open_parent))

@@ -10,6 +10,8 @@ GLOSSARY = (
     ("better / worse", "the interval excludes zero; open: it does not, more seeds are needed"),
     ("noise floor", "how much the baseline differs from itself over seeds; known from five seeds on"),
     ("L3 … L0", "the measured sandbox level: L3 and L2 full isolation, L1 partial, L0 none"),
+    ("latched", "the emergency stop was pulled: nothing starts until somebody re-arms, with a reason and a new drill"),
+    ("dead-man", "where it is set, the run pauses or freezes when no person has pressed a key for too long"),
     ("witness", "two words known only to this terminal: the real stop screen carries them"),
 )
 

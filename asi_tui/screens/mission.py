@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, fit, paragraph, row, rule, spread
-from asi_tui.model import Model
-from asi_tui.screens.base import Watch, table
+from asi_tui.presence import WARNING_SECONDS
+from asi_tui.screens.base import Key, Watch, situation, table
+from asi_tui.screens.ending import end_key
+from asi_tui.screens.progress import progress
 from store.events import ExperimentScored
-from store.state import Experiment, Trial
+from store.state import Experiment
 
 WIDE = 130
 """From this width on there are two columns."""
@@ -39,18 +41,30 @@ class MissionScreen(Watch):
         log = self._log(width, flexible - len(flight) - len(results))
         return [*head, *flight, *results, *needs, *machine, *log]
 
+    def keys(self) -> list[Key]:
+        """Ending a trial."""
+        return end_key(self)
+
     def _head(self, width: int) -> list[Row]:
         model = self.model
         if not model.known:
             text = f"Waiting for the engine of {model.name}"
             reason = f": {model.lost_reason}" if model.lost_reason else "…"
-            return [BLANK, *paragraph(text + reason, width, "strong"), BLANK]
-        rows = paragraph(words.situation(model.state, model.name), width, "strong")
-        if not model.connected and model.state.phase not in ("stopped", "finished", "killed"):
+            rows = [BLANK, *paragraph(text + reason, width, "strong")]
+            if model.facts.latched:
+                rows += paragraph(situation(model), width, "bad")
+            elif model.lost_reason and model.facts.engine is None:
+                text = f"It is not alive; `asi run {model.name}` starts it, and engine.log in its folder says why."
+                rows += paragraph(text, width, "dim")
+            return [*rows, BLANK]
+        rows = paragraph(situation(model), width, "bad" if model.facts.latched else "strong")
+        if not model.connected and not model.over:
             old = words.age(model.clock() - model.lost_at)
             text = f"No line to the engine ({model.lost_reason}). This picture is {old} old; trying again by itself."
             rows += paragraph(text, width, "bad")
-            rows += paragraph(f"If the engine died, `asi run {model.name}` goes on where it was.", width, "dim")
+            engine = model.facts.engine
+            text = f"The engine is not alive: `asi run {model.name}` goes on where it was."
+            rows += paragraph(text if engine is None else f"The engine (pid {engine}) is alive.", width, "dim")
         return [*rows, BLANK] if width >= WIDE else rows
 
     # --- in flight -------------------------------------------------------------------------------------------------
@@ -176,7 +190,25 @@ class MissionScreen(Watch):
             parts += [("   tokens ", "dim"), (words.count(state.tokens_used), "")]
             parts += [("   money ", "dim"), (f"{state.money:.2f} USD", "")] if state.money else []
         parts += [("   witness ", "dim"), (self.asi.emergency.witness, "")]
-        return [*rows, clip(tuple(parts), width)]
+        return [*rows, clip(tuple(parts), width), *self._safety(width)]
+
+    def _safety(self, width: int) -> list[Row]:
+        """The last drill, what attacked the sandbox in vain, and the dead-man's switch."""
+        model = self.model
+        armed, left = model.state.armed, model.deadman_left
+        parts: list[Span] = []
+        if left is not None:
+            tone = "warn" if left <= WARNING_SECONDS else ""
+            text = f"{words.age(left)} left, any key renews" if left else "no person has acted: any key renews"
+            parts += [(" dead-man ", "dim"), (text, tone), ("  ", "")]
+        if armed is not None:
+            parts += [(" last ", "dim"), (words.drill(armed), "good"), (f", sandbox {armed.level}", "")]
+            tone = "good" if armed.attacks_stopped == armed.attacks_tried else "warn"
+            parts += [("   attacks stopped ", "dim"), (f"{armed.attacks_stopped} of {armed.attacks_tried}", tone)]
+        rows = [clip(tuple(parts), width)] if parts else []
+        if armed is not None and armed.advice and width >= WIDE:
+            rows += paragraph(f"{armed.level} could be better: {armed.advice}", width, "dim")
+        return rows
 
     def _log(self, width: int, height: int) -> list[Row]:
         if height < 2:
@@ -192,16 +224,6 @@ class MissionScreen(Watch):
                          (one.text, one.style)), width)
             )  # fmt: skip
         return rows
-
-
-def progress(model: Model, trial: Trial) -> str:
-    """How far a running trial is: `seed 0 43% 25 s left`."""
-    curve = model.curves.get(trial.id)
-    if curve is None or curve.latest is None:
-        return f"seed {trial.seed} for {words.age(model.now - trial.started)}"
-    latest = curve.latest
-    left = f" {words.age(latest.seconds_left)} left" if latest.seconds_left > 0 else ""
-    return f"seed {trial.seed} {latest.done:.0%}{left}"
 
 
 def _spent(seconds: float, cap_hours: float) -> str:

@@ -7,6 +7,7 @@ from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, row, rule
 from asi_tui.model import Curve
 from asi_tui.plot import SIGNS, Series, plot
 from asi_tui.screens.base import Key, Watch, table
+from asi_tui.screens.ending import end_key
 from asi_tui.screens.mission import device_row
 from store.state import Trial
 
@@ -154,7 +155,7 @@ class TrainingScreen(Watch):
         trials = self._trials()
         if not trials:
             return []
-        keys = []
+        keys = end_key(self)
         if len(trials) > 1:
             keys += [
                 Key(("up", "k", "left"), "↑", "", "the trial above", lambda: self._step(-1), False),

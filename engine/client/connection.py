@@ -16,6 +16,7 @@ from engine.client.rundir import RunPaths
 RETRY_FIRST = 0.2
 RETRY_LAST = 5.0
 ANSWER_TIMEOUT = 30.0
+LONG_ANSWERS = {"park": 4000.0, "rearm": 120.0}  # trials get their grace to write checkpoints; a drill takes a while
 QUERIES = frozenset({"blob", "curve", "transcript", "leaderboard"})
 
 
@@ -114,7 +115,10 @@ class Connection:
 
     async def command(self, name: str, **fields: Any) -> protocol.Answer:
         """Send a command and wait for its answer. Raises `NotConnected`."""
-        return await self._ask(lambda number: protocol.Command(id=number, name=name, **fields))  # type: ignore[arg-type]
+        return await self._ask(
+            lambda number: protocol.Command(id=number, name=name, **fields),  # type: ignore[arg-type]
+            LONG_ANSWERS.get(name, ANSWER_TIMEOUT),
+        )
 
     async def query(self, name: str, target: str = "", limit: int = 200) -> protocol.Answer:
         """Ask for something that is not in the state. Raises `NotConnected`."""
@@ -122,7 +126,7 @@ class Connection:
             lambda number: protocol.Query(id=number, name=name, target=target, limit=limit)  # type: ignore[arg-type]
         )
 
-    async def _ask(self, build: Any) -> protocol.Answer:
+    async def _ask(self, build: Any, timeout: float = ANSWER_TIMEOUT) -> protocol.Answer:
         if self._writer is None:
             raise NotConnected("not connected to the engine")
         self._next_id += 1
@@ -132,7 +136,7 @@ class Connection:
         try:
             self._writer.write(msgspec.json.encode(build(number)) + b"\n")
             await self._writer.drain()
-            return await asyncio.wait_for(waiting, ANSWER_TIMEOUT)
+            return await asyncio.wait_for(waiting, timeout)
         except OSError as error:
             raise NotConnected(str(error)) from error
         except TimeoutError:

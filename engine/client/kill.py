@@ -45,8 +45,8 @@ from engine.client.rundir import RunPaths, UnknownRun, resolve, run_mark_entry, 
 from engine.client.strike import CENSUS_SECONDS, Strike, hunt, kill_sandboxes, prove, raise_file_limit
 
 __all__ = [
-    "FreezeReport", "KillReport", "Latch", "Record", "Row", "Strike", "clear_latch", "format_report", "freeze_run",
-    "kill_run", "kill_sandboxes", "print_report", "read_latch", "read_records", "survivors", "thaw_run",
+    "FreezeReport", "KillReport", "Latch", "Record", "Row", "Strike", "clear_latch", "find_run", "format_report",
+    "freeze_run", "kill_run", "kill_sandboxes", "print_report", "read_latch", "read_records", "survivors", "thaw_run",
 ]  # fmt: skip
 
 DISK_SECONDS = 1.0  # how long the end of a kill waits for the disk to take the latch and let go of records
@@ -231,7 +231,7 @@ def survivors(report: KillReport) -> set[int]:
     return set(processes.marked(set(report.marks))) | set(processes.namespace_members(report.namespaces))
 
 
-def _find(run: str | None) -> Path:
+def find_run(run: str | None) -> Path:
     """The run directory; where the disk does not answer in time, the path or name as it was given.
 
     Raises:
@@ -251,7 +251,7 @@ def _find(run: str | None) -> Path:
     if found is not None:
         raise found
     if run is None:
-        raise UnknownRun(f"the disk with {runs_home()} does not answer; name the run: kill PATH")
+        raise UnknownRun(f"the disk with {runs_home()} does not answer; name the run by its path")
     return Path(os.path.abspath(run)) if os.sep in run else runs_home() / run
 
 
@@ -262,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("usage: python -m engine.client.kill [RUN]    RUN is a name or a path; the latest run without one")
         return 2
     try:
-        root = _find(arguments[0] if arguments else None)
+        root = find_run(arguments[0] if arguments else None)
     except UnknownRun as error:
         print(f"kill: {error}", file=sys.stderr)
         return 2

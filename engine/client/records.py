@@ -28,8 +28,8 @@ VALID_MARK = re.compile(RUN_MARK + r"=[0-9a-f]{8,64}")
 class Record(NamedTuple):
     """`procs/<id>.json`: a sandbox that may be alive.
 
-    `pid_namespace` is its inode, 0 for a sandbox without one, where `outer` and `init` are both the shim. `home` is that
-    of the engine, in which the pids are counted; 0 where it is not known.
+    `pid_namespace` is its inode, 0 for a sandbox without one, where `outer` and `init` are both the shim. `home` is the
+    engine's own, in which the pids are counted; 0 where it is not known.
     """
 
     id: str

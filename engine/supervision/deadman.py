@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from store.config import Deadman
+from store.state import Phase
 
 Stage = Literal["", "pause", "freeze"]
 
@@ -39,9 +40,7 @@ class DeadMan:
         reached = {stage for limit, stage in self._limits if self.absent >= limit}
         return "freeze" if "freeze" in reached else "pause" if reached else ""
 
-    @property
-    def left(self) -> float | None:
-        """Seconds until the next stage, 0 when the last one is reached; None where the switch is off."""
-        if not self._limits:
-            return None
-        return min((limit - self.absent for limit, _ in self._limits if limit > self.absent), default=0.0)
+    def left(self, phase: Phase) -> float | None:
+        """Seconds until a run in this phase is stopped further, 0 when it is due; None where that will not happen."""
+        ahead = {"running": ("pause", "freeze"), "paused": ("freeze",)}.get(phase, ())
+        return min((max(0.0, limit - self.absent) for limit, stage in self._limits if stage in ahead), default=None)

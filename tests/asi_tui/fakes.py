@@ -59,6 +59,7 @@ class Fake:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.connected = True
         self.mute = False
+        self.says: dict[str, protocol.Answer] = {}
 
     def record(self, event: ev.AnyEvent, after: float = 1.0) -> ev.Record:
         """The next record, folded into the state here too."""
@@ -98,7 +99,7 @@ class Fake:
         if not self.connected:
             raise NotConnected("not connected to the engine")
         self.orders.append((name, fields))
-        return protocol.Answer(1, True)
+        return self.says.get(name, protocol.Answer(1, True))
 
     async def query(self, name: str, target: str = "", limit: int = 200) -> protocol.Answer:
         """Answer from the state."""

@@ -100,15 +100,15 @@ def test_proposals_in_flight_count_against_their_cap() -> None:
 def test_the_dead_man_is_graded_and_only_renewed_by_a_person() -> None:
     now = [100.0]
     deadman = DeadMan(Deadman(pause_minutes=10, freeze_minutes=30), lambda: now[0])
-    assert (deadman.stage, deadman.left) == ("", 600.0)
+    assert (deadman.stage, deadman.left("running"), deadman.left("paused")) == ("", 600.0, 1800.0)
     now[0] += 601
-    assert (deadman.stage, deadman.left) == ("pause", 1199.0)
+    assert (deadman.stage, deadman.left("running"), deadman.left("paused")) == ("pause", 0.0, 1199.0)
     now[0] += 1200
-    assert (deadman.stage, deadman.left) == ("freeze", 0.0)
+    assert (deadman.stage, deadman.left("paused"), deadman.left("frozen")) == ("freeze", 0.0, None)
     deadman.renew()
-    assert (deadman.stage, deadman.left) == ("", 600.0)
+    assert (deadman.stage, deadman.left("running")) == ("", 600.0)
     off = DeadMan(Deadman(), lambda: 1e9)
-    assert (off.stage, off.left) == ("", None)
+    assert (off.stage, off.left("running")) == ("", None)
     eager = DeadMan(Deadman(pause_minutes=10, freeze_minutes=5), lambda: now[0])
     now[0] += 3600
     assert eager.stage == "freeze"
