@@ -20,8 +20,6 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from engine import cache
 from engine.agents.evolver.agent import Evolver
 from engine.client.records import clear_latch, read_kills, read_latch
@@ -35,6 +33,7 @@ from engine.memory import Memory
 from engine.monitor import monitor_forever
 from engine.oversight import Oversight
 from engine.runtime import Runtime, boot_id
+from engine.sandboxes import Sandboxes
 from engine.server import Server
 from engine.slots import Slots
 from engine.supervision import arming
@@ -43,6 +42,7 @@ from engine.supervision.lease import GuardFailed, Lease
 from engine.supervision.policy import BUILT_IN, PolicyError, load_policy
 from engine.trials import TrialRunner
 from store import events as ev
+from store.audit import clean
 from store.config import ConfigError, RunConfig, load
 from store.journal import JournalError
 
@@ -100,7 +100,6 @@ class Engine:
             loop.add_signal_handler(number, self.leave, signal.Signals(number).name)
         await self._open_run()
         laboratory = self._laboratory()
-        laboratory.runner.lease_lost = lambda: self._lease.lost
         commands = Commands(laboratory, self.leave)
         server = Server(
             self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle
@@ -108,7 +107,7 @@ class Engine:
         self.runtime.publish, self.runtime.live = server.publish, server.live
         await server.start()
         self._spawn(self.runtime.publish_forever())
-        self._spawn(monitor_forever(self.runtime, laboratory.slots, laboratory.runner, laboratory.deadman))
+        self._spawn(monitor_forever(self.runtime, laboratory))
         finished = False
         try:
             self._lease.start()
@@ -154,12 +153,14 @@ class Engine:
             await runtime.commit(ev.RunCreated(self.config.name, ev.FORMAT, VERSION, config))
         if runtime.state.format > ev.FORMAT:
             raise Refused(4, f"this run was written by a newer version of asi ({runtime.state.version}); update asi")
-        swept = await asyncio.to_thread(arming.sweep, self.paths.root)
+        swept, unproved = await asyncio.to_thread(arming.sweep, self.paths.root)
+        if unproved:
+            raise Refused(1, f"sandboxes of an earlier engine may be alive ({'; '.join(unproved)[:300]}): asi kill")
         runtime.emit(ev.EngineStarted(os.getpid(), VERSION, boot_id()))
         for trial in runtime.state.running_trials:
             if trial.checkpoint:
-                parked = ev.TrialParked(trial.id, trial.experiment, "the end of its engine", trial.checkpoint)
-                runtime.emit(msgspec.structs.replace(parked, cpu_seconds=trial.cpu_seconds))
+                known = (trial.checkpoint, trial.cpu_seconds, trial.data_hash)
+                runtime.emit(ev.TrialParked(trial.id, trial.experiment, "the end of its engine", *known))
             else:
                 runtime.emit(ev.TrialKilled(trial.id, trial.experiment, "the end of its engine"))
         if swept:
@@ -170,14 +171,9 @@ class Engine:
         slots = Slots(config.trials.slots or max(1, len(os.sched_getaffinity(0))))
         slots.set_open(False)
         domain = LinearAttention()
-        runner = TrialRunner(
-            self.paths.root,
-            domain,
-            self._launcher,
-            memory_mb=config.sandbox.memory_mb,
-            disk_mb=config.sandbox.disk_mb,
-            publish=lambda message: self.runtime.live(message),
-        )
+        sandboxes = Sandboxes(self._launcher, memory_mb=config.sandbox.memory_mb, disk_mb=config.sandbox.disk_mb)
+        sandboxes.lease_lost = lambda: self._lease.lost
+        runner = TrialRunner(self.paths.root, domain, sandboxes, lambda message: self.runtime.live(message))
         def drill_launcher(ground: Path) -> arming.Launcher:
             return arming.Launcher(ground, self._launcher.isolation)
 
@@ -188,7 +184,7 @@ class Engine:
             domain=domain,
             runner=runner,
             slots=slots,
-            halting=Halting(self.runtime, runner, slots, drill_launcher),
+            halting=Halting(self.runtime, sandboxes, slots, drill_launcher),
             deadman=DeadMan(config.deadman),
             agent=Evolver(),
             policy=load_policy(policy_file if policy_file.exists() else BUILT_IN / "trusting.toml"),
@@ -230,7 +226,7 @@ class Engine:
             reason = f"the loop failed: {type(error).__name__}: {error}"
             print(f"asi: {reason}", file=sys.stderr)
             return 1, reason, False
-        parked = await laboratory.halting.empty()
+        parked = await laboratory.halting.leave()
         research.cancel()
         await asyncio.gather(research, return_exceptions=True)
         return 0, f"{self.leaving.result()}; {parked}", False
@@ -260,7 +256,7 @@ async def rearm(root: Path, config: RunConfig, reason: str) -> int:
     try:
         kept = [kill for kill in read_kills(root) if kill.time >= latch.time]
         count = max((kill.processes for kill in kept), default=0)
-        proved = kept[-1].proved if kept else not arming.alive(root)
+        proved = kept[-1].proved if kept else arming.none_alive(root)
         runtime.emit(ev.RunKilled(latch.actor, latch.time, latch.reason, count, proved))
         with tempfile.TemporaryDirectory(prefix="asi-drill-") as ground:
             # The latch forbids every launch in the run's own directory, so the drill has one of its own.
@@ -297,7 +293,8 @@ def main(arguments: list[str] | None = None) -> int:
             latch = read_latch(paths.root)
             if latch is not None:
                 when = time.strftime("%F %T", time.localtime(latch.time))
-                raise Refused(5, f"killed by {latch.actor} at {when}; lift it with: asi rearm {config.name} --reason …")
+                who = clean(latch.actor, 60)
+                raise Refused(5, f"killed by {who} at {when}; lift it with: asi rearm {config.name} --reason …")
             experiments = config.loop.experiments if options.experiments is None else options.experiments
             return asyncio.run(_run(paths.root, config, experiments))
     except Refused as error:

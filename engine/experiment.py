@@ -20,10 +20,11 @@ from engine.agents.protocol import AnalysisBrief, Fix, Member, ProposalBrief, Re
 from engine.domain import GateResult, VetReport
 from engine.laboratory import as_member
 from engine.predictions import check_predictions
+from engine.sandboxes import Ended
 from engine.supervision import risk
 from engine.supervision.policy import Case, decide
 from engine.training import Training
-from engine.trials import Ended, VettingFailed
+from engine.trials import VettingFailed
 from store import events as ev
 from store.state import Experiment, Request
 

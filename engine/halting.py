@@ -16,9 +16,9 @@ from engine.client.freeze import FreezeReport
 from engine.client.records import Latch, clear_latch, read_latch
 from engine.client.rundir import RunPaths
 from engine.runtime import Runtime
+from engine.sandboxes import Sandboxes
 from engine.slots import Slots
 from engine.supervision import arming
-from engine.trials import TrialRunner
 from store import events as ev
 
 LATCH_SECONDS = 0.1
@@ -38,18 +38,20 @@ class Halting:
 
     Args:
         runtime: where the change goes on record.
-        runner: the sandboxes it acts on.
+        sandboxes: what it acts on.
         slots: closed while nothing may start.
         launcher: makes the launcher of a drill.
     """
 
     def __init__(
-        self, runtime: Runtime, runner: TrialRunner, slots: Slots, launcher: Callable[[Path], arming.Launcher]
+        self, runtime: Runtime, sandboxes: Sandboxes, slots: Slots, launcher: Callable[[Path], arming.Launcher]
     ) -> None:
-        self.runtime, self.runner, self.slots = runtime, runner, slots
+        self.runtime, self.sandboxes, self.slots = runtime, sandboxes, slots
         self._launcher = launcher
+        self._changing = asyncio.Lock()  # one change of phase at a time, each seen through to its end
         self._drilling = False
         self._latched = False
+        self._leaving = False
 
     @property
     def latch(self) -> Latch | None:
@@ -60,9 +62,10 @@ class Halting:
 
     async def pause(self, reason: str, actor: str) -> str:
         """Nothing new starts; running trials finish."""
-        self._phase_in("pause", "running")
-        self.slots.set_open(False)
-        await self.runtime.commit(ev.RunPaused(reason), actor)
+        async with self._changing:
+            self._phase_in("pause", "running")
+            self.slots.set_open(False)
+            await self.runtime.commit(ev.RunPaused(reason), actor)
         return "paused: nothing new starts, running trials finish"
 
     async def cap(self, event: ev.BudgetExceeded) -> None:
@@ -74,30 +77,38 @@ class Halting:
 
     async def freeze(self, reason: str, actor: str) -> str:
         """Stop every trial in place; memory is kept, clocks stand still."""
-        self._phase_in("freeze", "running", "paused", "armed")
-        return _frozen(await self._freeze(reason, actor))
+        async with self._changing:
+            self._phase_in("freeze", "running", "paused", "armed")
+            return _frozen(await self._freeze(reason, actor))
 
     async def park(self, reason: str, actor: str) -> str:
         """Have every trial leave the device with its checkpoint; the engine stays."""
-        self._phase_in("park", "running", "paused", "frozen")
-        self._unlatched("parked")
-        self.slots.set_open(False)
-        await self.runtime.commit(ev.RunParked(reason), actor)
-        return await self.empty()
+        async with self._changing:
+            self._phase_in("park", "running", "paused", "frozen")
+            self._unlatched("parked")
+            self.slots.set_open(False)
+            await self.runtime.commit(ev.RunParked(reason), actor)
+            return await self._empty()
 
-    async def empty(self) -> str:
-        """Take every sandbox off the device, with a checkpoint where there is time for it, and say how that went.
+    async def leave(self) -> str:
+        """The engine ends: park, whatever the phase, and let nothing start any more. Says how that went."""
+        self._leaving = True
+        async with self._changing:
+            return await self._empty()
+
+    async def _empty(self) -> str:
+        """Take every sandbox off the device, with a checkpoint where there is time for it.
 
         Under the latch nothing may run on, not even to write a checkpoint: then everything is killed.
         """
         self.slots.set_open(False)
         if self.latch is not None:
-            for name in list(self.runner.alive):
-                self.runner.end(name, "the emergency stop")
+            for name in list(self.sandboxes.alive):
+                self.sandboxes.end(name, "the emergency stop")
             return "latched: every sandbox is killed"
-        if self.runner.frozen:
-            await self.runner.thaw()  # a checkpoint is written by the trial itself
-        left, late = await self.runner.park(self.runtime.config.sandbox.grace_seconds)
+        if self.sandboxes.frozen:
+            await self.sandboxes.thaw()  # a checkpoint is written by the trial itself
+        left, late = await self.sandboxes.park(self.runtime.config.sandbox.grace_seconds)
         with contextlib.suppress(TimeoutError):  # then the next engine finds them as it would after a crash
             await asyncio.wait_for(self.runtime.until(lambda state: not state.running_trials), RECORD_SECONDS)
         text = f"parked: {left} sandboxes left the device; their trials go on from there at resume"
@@ -105,8 +116,8 @@ class Halting:
 
     def end(self, trial: str, who: str) -> str:
         """Kill one trial."""
-        known = self.runner.training
-        if trial not in known or not self.runner.end(trial, who):
+        known = self.sandboxes.training
+        if trial not in known or not self.sandboxes.end(trial, who):
             raise Refusal(f"no running trial {trial!r}; running: {', '.join(known) or 'none'}")
         return f"{trial} is being killed; a proposal ends with it, a baseline is trained again"
 
@@ -114,13 +125,21 @@ class Halting:
 
     async def resume(self, actor: str) -> str:
         """Go on after pause, freeze or park."""
-        phase = self.runtime.state.phase
-        if phase not in ("paused", "frozen", "parked"):
-            raise Refusal(f"the run is {phase}: there is nothing to resume")
-        if self.runtime.state.armed is None:
-            raise Refusal("the run is not armed: the drill has not passed")
-        self._unlatched("resumed")
-        await self._go_on(actor)
+        async with self._changing:
+            self._phase_in("resume", "paused", "frozen", "parked")
+            if self._leaving:
+                raise Refusal("the engine is leaving; `asi run` goes on")
+            if self.runtime.state.armed is None:
+                raise Refusal("the run is not armed: the drill has not passed")
+            self._unlatched("resumed")
+            self.sandboxes.unpark()
+            if self.sandboxes.frozen:
+                await self.sandboxes.thaw()
+            await self.runtime.commit(ev.RunResumed(), actor)
+            # Whoever pulled the stop meanwhile was promised that everything stays frozen.
+            if await self._frozen_by_latch():
+                raise Refusal("the emergency stop was pulled while the run was to go on: everything is frozen again")
+            self.slots.set_open(True)
         return "running"
 
     async def rearm(self, reason: str, actor: str) -> str:
@@ -139,7 +158,6 @@ class Halting:
             await self.runtime.commit(ev.RunRearmed(reason), actor)
             await self.runtime.commit(armed)
             await asyncio.to_thread(clear_latch, self.runtime.paths.root)
-            self._latched = False
         finally:
             self._drilling = False
         name = self.runtime.config.name
@@ -156,13 +174,6 @@ class Halting:
             except arming.NotArmed as error:
                 raise Refusal(f"not re-armed: {error}") from error
 
-    async def _go_on(self, actor: str) -> None:
-        self.runner.unpark()
-        if self.runner.frozen:
-            await self.runner.thaw()
-        await self.runtime.commit(ev.RunResumed(), actor)
-        self.slots.set_open(True)
-
     # --- the latch ----------------------------------------------------------------------------------------------------
 
     async def watch_latch(self) -> None:
@@ -173,14 +184,26 @@ class Halting:
 
     async def look_at_latch(self) -> None:
         """Under the latch, see to it that everything is frozen and on record as such."""
-        latch = await asyncio.to_thread(read_latch, self.runtime.paths.root)
-        if latch is not None and not self._latched:
+        latch = await self.sandboxes.urgently(read_latch, self.runtime.paths.root)
+        if latch is None:
+            self._latched = False
+        elif not self._latched:
+            # Stopped before the lock is asked for: a change under way may take its time, such as a park.
+            await self.sandboxes.freeze()
+            async with self._changing:
+                await self._frozen_by_latch()
+
+    async def _frozen_by_latch(self) -> bool:
+        """Freeze where the latch is pulled, and put it on record once; whether it is pulled."""
+        latch = await self.sandboxes.urgently(read_latch, self.runtime.paths.root)
+        if latch is not None and (not self._latched or not self.sandboxes.frozen):
             self._latched = True
             await self._freeze(f"emergency stop by {latch.actor}: {latch.reason}".rstrip(": "), latch.actor)
+        return latch is not None
 
     async def _freeze(self, reason: str, actor: str) -> FreezeReport:
         self.slots.set_open(False)
-        report = await self.runner.freeze()
+        report = await self.sandboxes.freeze()
         await self.runtime.commit(ev.RunFrozen(len(report.pids), round(report.milliseconds, 1), reason), actor)
         if not report.complete:
             self.runtime.note("not every process could be seen stopped: " + "; ".join(report.errors)[:300], "error")

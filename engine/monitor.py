@@ -10,10 +10,8 @@ import time
 import psutil
 
 from engine.client.protocol import Device, LiveLoad
+from engine.laboratory import Laboratory
 from engine.runtime import Runtime
-from engine.slots import Slots
-from engine.supervision.deadman import DeadMan
-from engine.trials import TrialRunner
 
 PERIOD = 1.0
 
@@ -49,7 +47,7 @@ def devices() -> list[Device]:
     return found
 
 
-async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner, deadman: DeadMan) -> None:
+async def monitor_forever(runtime: Runtime, laboratory: Laboratory) -> None:
     """Publish `LiveLoad` every second; `loop_lag_ms` is how late this very loop was."""
     psutil.cpu_percent()
     late = 0.0
@@ -62,11 +60,11 @@ async def monitor_forever(runtime: Runtime, slots: Slots, runner: TrialRunner, d
                 memory_used=float(memory.total - memory.available),
                 memory_total=float(memory.total),
                 disk_free=float(shutil.disk_usage(runtime.paths.root).free),
-                trials=len(runner.alive),
-                slots=slots.total,
+                trials=len(laboratory.runner.sandboxes.alive),
+                slots=laboratory.slots.total,
                 loop_lag_ms=late * 1000,
                 devices=found,
-                deadman_left=deadman.left(runtime.state.phase),
+                deadman_left=laboratory.deadman.left(runtime.state.phase),
             )
         )
         begin = time.monotonic()

@@ -16,7 +16,7 @@ from store.config import RunConfig
 
 SECONDS = 1.0
 LEDGER_SECONDS = 5.0
-LEAST_FREE_BYTES = 500e6
+LEAST_FREE_BYTES = 1.5e9  # well above what sandboxes are ended for: by then, everything should have been paused
 DEADMAN_WARNING = 300.0  # seconds before the run stops for want of a person
 
 
@@ -87,7 +87,7 @@ def _span(seconds: float) -> str:
 
 
 def disk_bytes(root: str) -> float:
-    """Bytes on the disk below a folder; links are not followed, and no nesting is too deep."""
+    """Bytes on the disk below a folder; links are not followed, and nothing nested beyond a path's length is seen."""
     total, queue = 0, [root]
     while queue:
         with contextlib.suppress(OSError), os.scandir(queue.pop()) as entries:

@@ -36,7 +36,8 @@ class Slots:
             if ticket.done() and not ticket.cancelled():
                 self._release()
             else:
-                lane.remove(ticket)
+                with contextlib.suppress(ValueError):  # the lane has just dropped it
+                    lane.remove(ticket)
             raise
         try:
             yield

@@ -38,17 +38,11 @@ def open_plain(path: Path) -> int | None:
 
 
 class Tail:
-    """Whole new lines of a growing file that somebody else, perhaps hostile, writes.
+    """Whole new lines of a growing file that somebody else, perhaps hostile, writes."""
 
-    A trial that goes on after it was parked is read from where its file ends (`skip`): what stands there is known.
-    """
-
-    def __init__(self, path: Path, skip: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        if skip and (descriptor := open_plain(path)) is not None:
-            with os.fdopen(descriptor, "rb") as stream:
-                self._offset = stream.seek(0, os.SEEK_END)
 
     @property
     def flooded(self) -> bool:
@@ -79,8 +73,9 @@ class Curve:
         self.folder = folder
         self.anomaly: Anomaly | None = None
         self._spec, self._experiment, self._publish, self._clock = spec, experiment, publish, clock
-        self._points = Tail(folder / "work" / "points.jsonl", spec.resume)
-        self._scores = Tail(folder / "scores.jsonl", spec.resume)
+        # From their beginnings, also for a trial that goes on: its watch must know what an undisturbed one would.
+        self._points = Tail(folder / "work" / "points.jsonl")
+        self._scores = Tail(folder / "scores.jsonl")
         self._steps = {task.name: task.steps for task in domain.tasks(spec.tier)}
         self._total = sum(self._steps[task] for task in spec.tasks)
         self._started = clock()

@@ -15,8 +15,9 @@ from engine.client.protocol import LiveStep, LiveText
 from engine.domain import TrialSpec
 from engine.halting import Refusal
 from engine.laboratory import Laboratory
+from engine.sandboxes import Ended, MachineTrouble
 from engine.supervision.ledger import lacking
-from engine.trials import Ended, NotStarted, TrialFailure, TrialParted, TrialSuccess
+from engine.trials import TrialFailure, TrialParted, TrialSuccess
 from store import events as ev
 from store.state import Experiment, Trial
 
@@ -56,9 +57,9 @@ class Standing:
         await self.runtime.commit(ev.ExperimentClosed(self.id, outcome, reason[:500]))
 
     async def wait_out(self, ended: Ended) -> None:
-        """A sandbox was ended from outside or did not start: the step runs again once the run may work."""
+        """A sandbox was ended from outside, or by the machine's fault: the step runs again once the run may work."""
         await self.lab.halting.look_at_latch()
-        if isinstance(ended, NotStarted) and self.runtime.state.phase == "running":
+        if isinstance(ended, MachineTrouble) and self.runtime.state.phase == "running":
             with contextlib.suppress(Refusal):  # another experiment met the same trouble first
                 await self.lab.halting.pause(f"{ended}; when that is put right: asi resume", "engine")
 
@@ -103,11 +104,12 @@ class Training(Standing):
         """A trial of the present program that can go on from its checkpoint."""
         done = {trial.seed for trial in self.finished()}
         known = (self.runtime.state.trials[name] for name in self.entry.trials)
-        bound = (self.entry.program, self.lab.tier)
+        bound = (self.entry.program, self.lab.tier, self.lab.data_hash)
         return next(
             (
                 trial for trial in known
-                if trial.status == "parked" and trial.checkpoint and (trial.program, trial.tier) == bound
+                if trial.status == "parked" and trial.checkpoint
+                and (trial.program, trial.tier, trial.data_hash) == bound
                 and trial.seed not in done
             ),
             None,
@@ -143,11 +145,16 @@ class Training(Standing):
             raise
         except Ended as ended:
             return await self.record_end(spec, ended)
+        except Exception as error:
+            self.runtime.emit(ev.TrialKilled(trial, self.id, f"an error of the engine: {error}"[:300], used))
+            raise
         if isinstance(outcome, TrialSuccess):
             await self.record_success(spec, outcome, key)
         elif isinstance(outcome, TrialParted):
             seconds = round(outcome.cpu_seconds, 2)
-            await self.runtime.commit(ev.TrialParked(trial, self.id, "engine", outcome.checkpoint, seconds))
+            await self.runtime.commit(
+                ev.TrialParked(trial, self.id, "engine", outcome.checkpoint, seconds, self.lab.data_hash)
+            )
         else:
             await self.record_failure(spec, outcome)
 

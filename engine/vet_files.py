@@ -16,9 +16,10 @@ import msgspec
 from engine.client.rundir import RunPaths
 from engine.domain import VetReport
 from engine.linear_attention.domain import LinearAttention
+from engine.sandboxes import Ended, Sandboxes
 from engine.supervision.arming import launcher
 from engine.supervision.attack import measure
-from engine.trials import Ended, TrialRunner, VettingFailed
+from engine.trials import TrialRunner, VettingFailed
 
 MAX_SOURCE = 256 * 1024
 
@@ -43,7 +44,7 @@ async def vet_files(files: list[tuple[str, str]], quadratic: bool, show: bool) -
         RunPaths(root).create()
         start = launcher(root)
         start.level = (await measure(start)).level
-        runner = TrialRunner(root, domain, start, memory_mb=2048, disk_mb=128, publish=lambda message: None)
+        runner = TrialRunner(root, domain, Sandboxes(start, memory_mb=2048, disk_mb=128), lambda message: None)
         for number, (name, source) in enumerate(files):
             try:
                 report = await runner.vet(f"vet-{number}", source, spec)

@@ -389,6 +389,7 @@ class TrialParked(Event, frozen=True, tag="trial.parked"):
     who: str
     checkpoint: str = ""
     cpu_seconds: float = 0.0
+    data_hash: str = ""
 
 
 class TrialKilled(Event, frozen=True, tag="trial.killed"):

@@ -442,7 +442,7 @@ def _trial_parked(state: RunState, record: ev.Record, event: ev.TrialParked) -> 
     _touch(state, record, event.experiment)
     trial = state.trials[event.trial]
     trial.status, trial.ended, trial.checkpoint = "parked", record.time, event.checkpoint
-    trial.reason = f"parked by {event.who}"
+    trial.reason, trial.data_hash = f"parked by {event.who}", event.data_hash
     _spend(state, trial, event.cpu_seconds)
 
 
@@ -487,7 +487,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.RunArmed: _run_armed,
     ev.ArmingFailed: _arming_failed,
     ev.RunPaused: _handler("reason", "paused"),
-    ev.RunFrozen: _handler("", "frozen"),
+    ev.RunFrozen: _handler("reason", "frozen"),
     ev.RunParked: _handler("reason", "parked"),
     ev.RunResumed: _handler("", "running"),
     ev.RunStopped: _run_stopped,

@@ -6,13 +6,17 @@ replaces what stands here. It holds no key and no sealed data.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 import msgspec
 
-from engine.domain import ScorePoint, TaskResult, TrialSpec
+from engine.domain import Point, ScorePoint, TaskResult, TrialSpec
 from engine.linear_attention.wire import Counts, Progress
+
+MAX_POINTS_BYTES = 16 << 20
 
 
 class AccountError(Exception):
@@ -99,6 +103,32 @@ def keep_account(path: Path, account: Account) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def cut_points(points: Path, account: Account) -> None:
+    """Cut `points.jsonl` of a trial that goes on back to where its account stands: what follows is trained again.
+
+    points: in the worker's folder, which candidate code could write; anything but a plain file of lines is left alone.
+    """
+    present = account.present
+    try:
+        descriptor = os.open(points, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return
+    with os.fdopen(descriptor, "r+b") as file:
+        finished = {result.task for result in account.tasks}
+        kept = []
+        for line in file.read(MAX_POINTS_BYTES).splitlines(keepends=True):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                point = msgspec.json.decode(line, type=Point)
+                if point.task in finished or (present and point.task == present.task and point.step <= present.step):
+                    kept.append(line)
+        file.seek(0)
+        file.write(b"".join(kept))
+        file.truncate()
 
 
 def append_once(path: Path, point: ScorePoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from engine.domain import SourceFinding, TaskInfo, TrialSpec, VetSpec
-from engine.linear_attention import baselines, corpus, static, tiers
+from engine.linear_attention import account, baselines, corpus, static, tiers
 from engine.linear_attention.tasks import TASKS
 
 CONTRACT = """\
@@ -94,6 +95,10 @@ class LinearAttention:
         )
         (folder / "work" / "spec.json").write_bytes(msgspec.json.encode(worker))
         (folder / "scorer.json").write_bytes(msgspec.json.encode(scorer))
+        if trial.resume:
+            with contextlib.suppress(account.AccountError):  # which the scorer will say
+                kept = account.open_account(scorer.progress, trial, self.data_hash(trial.tier))
+                account.cut_points(folder / "work" / "points.jsonl", kept)
 
     def readable(self, trial: TrialSpec) -> list[Path]:
         """The training half of the corpus; the validation half and the secret stay outside."""

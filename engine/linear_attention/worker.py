@@ -35,6 +35,7 @@ from torch import nn  # noqa: E402
 
 from engine.domain import Point  # noqa: E402
 from engine.linear_attention import budget, checkpoint  # noqa: E402
+from engine.linear_attention.account import MAX_POINTS_BYTES  # noqa: E402
 from engine.linear_attention.checkpoint import Checkpoint, CheckpointError, Identity  # noqa: E402
 from engine.linear_attention.model import (  # noqa: E402
     GRADIENT_CLIP,
@@ -64,7 +65,6 @@ from engine.linear_attention.wire import (  # noqa: E402
 )
 
 POINT_INTERVAL = 10
-MAX_POINTS_BYTES = 16 << 20
 TRAINING_REQUESTS = {Kind.TRAIN: (4, 4), Kind.EVALUATE: (0, 0), Kind.SAVE: (0, 0), Kind.FINISH: (0, 0)}
 EVALUATION_REQUESTS = {
     Kind.LOGITS: (LOGITS_HEADER.size, LOGITS_HEADER.size + 4 * MAX_TOKENS),

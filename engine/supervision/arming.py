@@ -19,7 +19,7 @@ from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Launcher, LaunchFailed
 from store.events import RunArmed
 
-__all__ = ["Launcher", "NotArmed", "alive", "arm", "launcher", "sweep"]
+__all__ = ["Launcher", "NotArmed", "arm", "launcher", "none_alive", "sweep"]
 
 
 class NotArmed(Exception):
@@ -63,21 +63,24 @@ async def arm(root: Path, wanted_level: str, start: Launcher | None = None) -> R
     )
 
 
-def sweep(root: Path) -> int:
-    """Kill every sandbox that an earlier engine left registered; returns how many there were.
+def sweep(root: Path) -> tuple[int, list[str]]:
+    """Kill every sandbox that an earlier engine left registered.
+
+    Returns how many there were, and a line for each whose death is not proved, or of which nothing is known.
 
     Raises:
         OSError: a record could not be removed.
     """
-    records, _ = read_records(root)
+    records, problems = read_records(root)
     for record, row in zip(records, kill_sandboxes(records), strict=True):
         if row.proved:
             registry.forget(root, record.id)
-    return len(records)
+        else:
+            problems.append(f"{row.what}: {row.proof}")
+    return len(records), problems
 
 
-def alive(root: Path) -> bool:
-    """Whether any process of a registered sandbox is alive."""
-    records, _ = read_records(root)
-    return any(processes.is_alive(record.init_pid, record.init_start) for record in records)
-
+def none_alive(root: Path) -> bool:
+    """Whether every registered sandbox is known and dead."""
+    records, problems = read_records(root)
+    return not problems and not any(processes.is_alive(record.init_pid, record.init_start) for record in records)

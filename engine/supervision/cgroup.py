@@ -46,12 +46,20 @@ class Group(NamedTuple):
             (folder / "cgroup.procs").write_text(str(pid))
 
     def out_of_memory(self) -> bool:
-        """Whether the kernel has killed a process of the tree for its memory limit."""
+        """Whether the kernel has killed a process of the tree for its memory limit.
+
+        A kill alone does not say so: when the whole machine runs out of memory, sandboxes are what it takes first.
+        """
+        if self.memory is None:
+            return False
+        counts: dict[str, int] = {}
         for name in ("memory.events", "memory.oom_control"):
-            with contextlib.suppress(OSError):
-                lines = ((self.memory or Path("/nonexistent")) / name).read_text().splitlines()
-                return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
-        return False
+            with contextlib.suppress(OSError, ValueError):
+                lines = (self.memory / name).read_text().splitlines()
+                counts |= {key: int(value) for key, value in map(str.split, lines)}
+        with contextlib.suppress(OSError, ValueError):
+            counts["oom"] = int((self.memory / "memory.failcnt").read_text())  # version 1: the limit was hit
+        return counts.get("oom_kill", 0) > 0 and counts.get("oom", 0) > 0
 
     def remove(self) -> None:
         """Remove the folders once they are empty; those that are not stay."""

@@ -31,7 +31,7 @@ from engine.supervision.cgroup import Group
 from engine.supervision.isolation import PROJECT, Isolation, SandboxSpec
 from engine.supervision.pipes import Pipe, receive, wait_child
 from engine.supervision.usage import Usage
-from engine.supervision.watching import Allowance, LimitWatch, shorten
+from engine.supervision.watching import MACHINE, Allowance, LimitWatch, shorten
 
 __all__ = ["Exit", "Isolation", "Latched", "LaunchFailed", "Launcher", "SandboxProcess", "SandboxSpec", "Usage"]
 
@@ -152,7 +152,10 @@ class SandboxProcess:
     async def _watch(self) -> None:
         """Kill it when it overruns what it may use."""
         while True:
-            problem = await asyncio.to_thread(self._limits.look)
+            try:
+                problem = await asyncio.to_thread(self._limits.look)
+            except Exception as error:  # whatever it was: what nobody watches must not run
+                problem = f"{MACHINE}its limits cannot be watched ({type(error).__name__}: {error})"
             if problem:
                 self._reason = self._reason or problem
                 Strike(self.record).close()

@@ -18,6 +18,7 @@ from engine.supervision import usage
 from engine.supervision.cgroup import Group
 from engine.supervision.usage import FolderSize, Nameless, Usage
 
+MACHINE = "this machine: "  # so begins a reason to end a sandbox that is not its program's fault
 PERIOD = 0.1
 SHORTEST = 0.01  # seconds between looks at what grows fast
 DISK_SHARE = 0.1  # of the time may go into walking the folder
@@ -137,9 +138,12 @@ class LimitWatch:
         total, allowed = folder.used + self._nameless.disk, self._allowance.disk_mb * 2**20
         self._hurry(self._disk_growth.seconds_left(total, allowed))
         self._next_disk = begin + (time.monotonic() - begin) / DISK_SHARE
+        if overrun := self._folder_overrun(folder, self._nameless):
+            return overrun
         if free < usage.KEPT_FREE:
-            return f"disk: {free / 2**20:.0f} MB are left on the whole disk, {usage.KEPT_FREE >> 20} MB are kept free"
-        return self._folder_overrun(folder, self._nameless)
+            left = f"{free / 2**20:.0f} MB are left on the whole disk, {usage.KEPT_FREE >> 20} MB are kept free"
+            return f"{MACHINE}disk: {left}"
+        return ""
 
     def _folder_overrun(self, folder: FolderSize, nameless: Nameless) -> str:
         if folder.files > usage.MAX_FILES:

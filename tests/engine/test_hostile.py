@@ -21,6 +21,7 @@ from engine.client import processes
 from engine.client.rundir import RunPaths, run_mark_entry
 from engine.domain import TrialSpec
 from engine.linear_attention.domain import LinearAttention
+from engine.sandboxes import Sandboxes
 from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Launcher
 from engine.trials import TrialFailure, TrialRunner, TrialSuccess
@@ -73,9 +74,8 @@ def runner(root: Path, domain: LinearAttention) -> TrialRunner:
     means = Isolation.detect()
     if not means.bwrap:
         pytest.skip("bubblewrap does not work here")
-    return TrialRunner(
-        root, domain, Launcher(root, means), memory_mb=1024, disk_mb=64, publish=lambda message: None
-    )
+    sandboxes = Sandboxes(Launcher(root, means), memory_mb=1024, disk_mb=64)
+    return TrialRunner(root, domain, sandboxes, lambda message: None)
 
 
 async def train(runner: TrialRunner, code: str, trial: str = "t0") -> TrialSuccess | TrialFailure:
@@ -84,7 +84,7 @@ async def train(runner: TrialRunner, code: str, trial: str = "t0") -> TrialSucce
     spec = TrialSpec(trial, "0" * 64, "probe-smoke", 0, ["recall", "parity"], 60.0)
     outcome = await runner.train(spec, "e0001", PROGRAM + body)
     assert not isinstance(outcome, trials.TrialParted)
-    assert runner.alive == {}
+    assert runner.sandboxes.alive == {}
     return outcome
 
 
