@@ -6,6 +6,7 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from textual.driver import Driver
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.theme import Theme
 
-from asi_tui.commands.common import login
+from asi_tui.commands.common import KILLED, login, printable
 from asi_tui.driver import StopDriver
 from asi_tui.facts import Lookout, look
 from asi_tui.library import Library
@@ -201,7 +202,7 @@ class AsiApp(App[None]):
         keys = [Key(("?",), "?", "help", "the keys of this screen", self._help)]
         phase, latched = self.model.state.phase, self.model.facts.latched
         if self.model.connected and latched:
-            keys.insert(0, Key(("R",), "R", "re-arm", "lift the latch: say why, then a drill", self._ask_rearm))
+            keys.insert(0, Key(("R",), "R", "re-arm", "say why, then a drill; then p resumes", self._ask_rearm))
         elif self.model.connected and phase in ("paused", "frozen", "parked"):
             keys.insert(0, Key(("p",), "p", "resume", "work goes on", lambda: self.order("resume")))
         elif self.model.connected and phase in ("running", "armed"):
@@ -297,22 +298,34 @@ def _configuration(root: Path) -> RunConfig:
 def _leave_dead_terminal(emergency: EmergencyStop) -> None:
     """The terminal is gone: finish a stop that counts down, then end without touching the terminal again."""
     emergency.kill_now(15.0)
-    os._exit(0)
+    os._exit(KILLED if emergency.pressed else 0)
 
 
 def run_app(root: Path) -> int:
-    """Attach to a run until the person leaves. Returns 0, or 5 when the emergency stop was pressed here."""
+    """Attach to a run until the person leaves. Returns 0, or 5 when the emergency stop was pressed here.
+
+    No signal takes a stop back that counts down, not even after the app has given the terminal back: SIGHUP (the window
+    closes) and SIGTERM finish it at once, and the keys that interrupt, dump or suspend other programs do nothing.
+    """
     app = AsiApp(root, Connection(root))
 
-    def hung_up(_number: int, _frame: FrameType | None) -> None:
+    def finish(_number: int, _frame: FrameType | None) -> None:
         _leave_dead_terminal(app.emergency)
 
-    previous = signal.signal(signal.SIGHUP, hung_up)
+    handlers: dict[int, Any] = {
+        signal.SIGHUP: finish, signal.SIGTERM: finish,
+        signal.SIGINT: signal.SIG_IGN, signal.SIGQUIT: signal.SIG_IGN,
+    }  # fmt: skip
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         app.run(mouse=False)
     finally:
-        signal.signal(signal.SIGHUP, previous)
-    return _after(app.emergency)
+        # Not earlier: Textual sets a handler of its own, which suspends. What is suspended kills nothing.
+        previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        code = _after(app.emergency)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return code
 
 
 def _after(emergency: EmergencyStop) -> int:
@@ -321,18 +334,28 @@ def _after(emergency: EmergencyStop) -> int:
         return 0
     from engine.client.kill import print_report
 
+    name = emergency.root.name
     if emergency.phase in ("freezing", "frozen"):
-        print(f"Emergency stop: everything is killed in {emergency.seconds_left:.0f} s.", flush=True)
+        _say(f"Emergency stop: everything is killed in {emergency.seconds_left:.0f} s.")
     emergency.wait(60.0)
     if emergency.report is not None:
         print_report(emergency.report)
     elif emergency.phase == "held":
-        name = emergency.root.name
-        if look(emergency.root).latch is None:
-            print(f"The latch was lifted elsewhere; the run may be going on: asi attach {name}")
+        facts = look(emergency.root)
+        if facts.latch is None:
+            _say(f"The latch was lifted elsewhere; the run may be going on: asi attach {name}")
         else:
-            print(f"Everything is frozen and stays so. `asi kill {name}` ends it,")
-            print(f"`asi rearm {name} --reason …` lifts the latch after a new drill.")
+            _say(f"Everything is frozen and stays so. `asi kill {name}` ends it,")
+            _say(f"`asi rearm {name} --reason …` lifts the latch after a new drill, then")
+            _say(f"`asi {'run' if facts.engine is None else 'resume'} {name}` goes on.")
         # The thread waits for a second press that cannot come any more.
-        os._exit(5)
-    return 5
+        os._exit(KILLED)
+    else:
+        _say(f"NOT PROVED ({'; '.join(emergency.problems) or 'no report'}); repeat: asi kill {name}")
+    return KILLED
+
+
+def _say(text: str) -> None:
+    """A line on the plain terminal, which may be gone; that must not end what is under way."""
+    with contextlib.suppress(OSError):
+        print(printable(text), flush=True)

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         add(name, about).add_argument("--reason", help="goes on record")
     add("stop", "end the engine in order; `asi run` goes on")
     add("kill", "kill everything now and show the proof; latched").add_argument("--reason", help="goes into the latch")
-    add("rearm", "lift the latch after a kill or a held freeze, with a new drill").add_argument(
+    add("rearm", "lift the latch after a kill (then run) or a held freeze (then resume), with a drill").add_argument(
         "--reason", required=True, help="why it is safe again; goes on record"
     )
     end = add("end", "kill one running trial", run=False)

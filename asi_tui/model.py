@@ -91,7 +91,7 @@ class Model:
 
     @property
     def deadman_left(self) -> float | None:
-        """Seconds until the run stops for want of a person; None where it does not, or where nobody knows."""
+        """Seconds until the run is stopped for want of a person; None where it will not be, or nobody knows."""
         return self.load.deadman_left if self.load is not None and self.connected else None
 
     def see(self, facts: Facts) -> None:

@@ -21,7 +21,8 @@ HURRY_SECONDS = 5.0
 class Presence:
     """Decides when a key renews and when the bell rings.
 
-    `left` is always the seconds until the run stops for want of a person, None where it never does.
+    `left` is always the seconds until the run is stopped (further) for want of a person, None where its present phase
+    leaves nothing to stop: frozen, say, or paused where only a pause is asked for.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

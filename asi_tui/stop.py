@@ -29,10 +29,21 @@ HOLD_KEY = "h"
 
 REASON = "emergency stop from the terminal"
 
+NO_THREAD = "the system gives no more threads"
+
 _FIRST = ("amber", "cedar", "coral", "dune", "fern", "flint", "hazel", "ivory", "jade", "maple", "onyx", "pearl")
 _SECOND = ("badger", "crane", "egret", "finch", "gannet", "heron", "ibis", "kestrel", "lynx", "marten", "newt", "otter")
 
 StopPhase = Literal["ready", "freezing", "frozen", "held", "killing", "killed"]
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread; False where the system gives no more of them."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Press:
@@ -46,6 +57,8 @@ class _Press:
 
 class EmergencyStop:
     """One stop button. `press`, `hold` and `reset` may be called from any thread and return at once.
+
+    Only where the machine gives no more threads (a fork bomb has them all) does `press` itself kill, and return then.
 
     The freezing, latching and killing functions are arguments so that a drill or a test can press the real button.
     """
@@ -76,6 +89,7 @@ class EmergencyStop:
         self.report: KillReport | None = None
         self.problems: list[str] = []
         self.proofs = 0
+        self.repeats = True
         self.proved_at = 0.0
         self.alive: set[int] = set()
         self._press = _Press()
@@ -99,8 +113,13 @@ class EmergencyStop:
                 return
             self.phase, self.pressed_at = "freezing", time.time()
             self._deadline = time.monotonic() + self.countdown
+            press = self._press
             # Not a daemon thread: leaving the terminal must not take the kill back.
-            threading.Thread(target=self._run, args=(self._press,), name="emergency-stop").start()
+            if _started(threading.Thread(target=self._run, args=(press,), name="emergency-stop")):
+                return
+            press.kill.set()  # nobody is there to count down
+            self.problems.append(f"{NO_THREAD}: killed at once, without the countdown")
+        self._run(press)
 
     def hold(self) -> None:
         """Stay frozen; only another press kills."""
@@ -140,7 +159,11 @@ class EmergencyStop:
 
     def _run(self, press: _Press) -> None:
         self.on_change()
-        threading.Thread(target=self._freeze_and_latch, args=(press,), daemon=True, name="emergency-freeze").start()
+        if not _started(
+            threading.Thread(target=self._freeze_and_latch, args=(press,), daemon=True, name="emergency-freeze")
+        ):
+            press.kill.set()  # what cannot be frozen is killed at once
+            self.problems.append(f"{NO_THREAD}: nothing was frozen before the kill")
         while not press.kill.wait(0.02):
             if self._press is not press:
                 return
@@ -156,7 +179,9 @@ class EmergencyStop:
         self.proved_at = time.time()
         press.done.set()
         self._advance(press, "killed", ("killing",))
-        threading.Thread(target=self._repeat_proof, daemon=True, name="emergency-proof").start()
+        if not _started(threading.Thread(target=self._repeat_proof, daemon=True, name="emergency-proof")):
+            self.repeats = False
+            self.on_change()
 
     def _freeze_and_latch(self, press: _Press) -> None:
         problems: list[str] = []

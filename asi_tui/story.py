@@ -13,7 +13,7 @@ LABEL = 13
 
 def tell_story(state: RunState, entry: Experiment) -> list[str]:
     """The lines of the story; every text in them is inert."""
-    lines = [f"{entry.id}  {clean(entry.title)}", ""]
+    lines = [f"{clean(entry.id)}  {clean(entry.title)}", ""]
 
     def say(label: str, text: str) -> None:
         if text:

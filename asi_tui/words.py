@@ -170,7 +170,7 @@ def latched_situation(latched: str, puller: str, name: str) -> str:
         return f"Killed by {puller}. Nothing may start until `asi rearm {name} --reason …`, then `asi run {name}`."
     return (
         f"Emergency stop by {puller}: everything is frozen, and the latch keeps it so. R re-arms with a new drill "
-        f"(or `asi rearm {name} --reason …`); Ctrl+\\ twice or `asi kill {name}` ends it."
+        f"(or `asi rearm {name} --reason …`), then p resumes; Ctrl+\\ twice or `asi kill {name}` ends it."
     )
 
 

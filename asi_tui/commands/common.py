@@ -60,17 +60,19 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def latched_words(root: Path, alive: bool) -> str:
-    """What the latch of a run means for its owner, empty where there is none."""
+def latched_words(root: Path, alive: bool, why: bool = False) -> str:
+    """What the latch of a run means for its owner, with the reason where `why` asks; empty where there is none."""
     latch = read_latch(root)
     if latch is None:
         return ""
     by = f"latched by {printable(latch.actor)}"
+    if why and latch.reason:
+        by += f" ({printable(latch.reason)})"
     if alive:
-        return f"frozen, {by}; asi rearm {root.name} --reason … or asi kill {root.name}"
+        return f"frozen, {by}; asi rearm {root.name} --reason …, then asi resume {root.name}; or asi kill {root.name}"
     return f"killed, {by}; asi rearm {root.name} --reason …, then asi run {root.name}"
 
 
 def complain(message: str) -> None:
-    """One line on standard error."""
-    print(f"asi: {message}", file=sys.stderr)
+    """One line on standard error; what it quotes (a log, an engine's answer, a file) cannot act on the terminal."""
+    print(f"asi: {printable(message)}", file=sys.stderr)

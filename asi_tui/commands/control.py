@@ -15,6 +15,7 @@ from asi_tui.commands.common import (
     USAGE,
     CommandError,
     find_run,
+    printable,
     running_engine,
     who,
 )
@@ -24,7 +25,7 @@ STOP_SECONDS = 60.0
 
 
 def tell(root: Path, name: str, **fields: str) -> str:
-    """Send a command to the engine and return what it says. Raises `CommandError`."""
+    """Send a command to the engine and return what it says, inert. Raises `CommandError`."""
     from engine.client.connection import NotConnected, ask_once
 
     running_engine(root)
@@ -34,7 +35,7 @@ def tell(root: Path, name: str, **fields: str) -> str:
         raise CommandError(f"{root.name}: {error}", NOT_RUNNING) from error
     if not answer.ok:
         raise CommandError(answer.error, REFUSED)
-    return answer.text
+    return printable(answer.text)
 
 
 def simple(options: argparse.Namespace) -> int:

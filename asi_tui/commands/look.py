@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,11 @@ def load_state(root: Path) -> RunState:
     return state
 
 
+def _print_json(value: object) -> None:
+    """JSON in ASCII: a program reads every character back, and a terminal acts on none."""
+    print(json.dumps(msgspec.json.decode(msgspec.json.encode(value))))
+
+
 def status(options: argparse.Namespace) -> int:
     """Say in a few lines how a run stands."""
     root = find_run(options.run)
@@ -47,7 +53,7 @@ def status(options: argparse.Namespace) -> int:
             state.armed.level if state.armed else None, state.cpu_seconds,
             latch.actor if latch else None, latch.reason if latch else None,
         )  # fmt: skip
-        print(msgspec.json.encode(summary).decode())
+        _print_json(summary)
         return DONE
     engine = f"engine pid {pid}" if pid else "no engine"
     phase = latched_words(root, pid is not None) or _phase(state, pid is not None)
@@ -59,7 +65,7 @@ def status(options: argparse.Namespace) -> int:
     print(f"  {len(state.proposals)} proposals, {len(closed)} closed, {len(state.pending)} wait for approval, {level}")
     print(f"  {span(state.cpu_seconds)} of CPU in trials")
     if best is not None and best.scored is not None:
-        print(f"  best: {best.id} {clean(best.title, 80)}: {scored(best.scored)}")
+        print(f"  best: {clean(best.id)} {clean(best.title, 80)}: {scored(best.scored)}")
     return DONE
 
 
@@ -113,11 +119,12 @@ def leaderboard(options: argparse.Namespace) -> int:
     state = load_state(root)
     rows = [_row(number, entry, state) for number, entry in enumerate(state.ranking(), 1)]
     if options.json:
-        print(msgspec.json.encode(rows).decode())
+        _print_json(rows)
     elif options.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(Row.__struct_fields__)
-        writer.writerows(msgspec.structs.astuple(row) for row in rows)
+        for row in rows:
+            writer.writerow(clean(cell) if isinstance(cell, str) else cell for cell in msgspec.structs.astuple(row))
     elif not rows:
         print("nothing is ranked yet")
     else:
@@ -140,7 +147,7 @@ def _line(rank: int, entry: Experiment) -> str:
     parent = f"{scored.against_parent:+9.2f}" if scored.against_parent is not None else f"{'-':>9}"
     mark = "*" if (scored.against_parent_low or 0.0) > 0 else " "
     numbers = f"{scored.score:+7.2f}  {bounds:<17} {scored.seeds:>5} {parent}{mark}"
-    return f"{rank:>3} {entry.id:<22} {numbers} {clean(entry.title, 60)}"
+    return f"{rank:>3} {clean(entry.id):<22} {numbers} {clean(entry.title, 60)}"
 
 
 def _row(rank: int, entry: Experiment, state: RunState) -> Row:
@@ -184,7 +191,7 @@ def transcript(options: argparse.Namespace) -> int:
         raise CommandError(f"no agent has worked on {options.experiment!r} in {root.name}", USAGE)
     for call in calls:
         moment = time.strftime("%T", time.localtime(call.started))
-        print(f"--- {call.role} ({call.agent})  {moment}  {call.seconds:.1f} s")
+        print(clean(f"--- {call.role} ({call.agent})  {moment}  {call.seconds:.1f} s"))
         try:
             print(*(clean_lines(blobs.text(call.reply)) if call.reply else ["(no reply yet)"]), sep="\n")
         except BlobError as error:
@@ -197,7 +204,7 @@ def approvals(options: argparse.Namespace) -> int:
     root = find_run(options.run)
     state = load_state(root)
     if options.json:
-        print(msgspec.json.encode(state.pending).decode())
+        _print_json(state.pending)
         return DONE
     if not state.pending:
         print("nothing waits for approval")
@@ -205,11 +212,12 @@ def approvals(options: argparse.Namespace) -> int:
         entry = state.experiments[request.experiment]
         left = span(max(0.0, request.expires - time.time()))
         what = f"program {request.program[:12]}  tier {request.tier}"
-        print(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  {what}")
-        print(f"      rule: {request.rule}; becomes a refusal in {left}; about {entry.predicted_cpu_seconds:.0f} CPU-s")
+        print(clean(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  {what}"))
+        about = f"about {entry.predicted_cpu_seconds:.0f} CPU-s"
+        print(clean(f"      rule: {request.rule}; becomes a refusal in {left}; {about}"))
         for finding in entry.findings:
             line = f" (line {finding.line})" if finding.line else ""
-            print(f"      {finding.severity}: {finding.kind}: {clean(finding.message)}{line}")
+            print(clean(f"      {finding.severity}: {finding.kind}: {finding.message}{line}"))
     return DONE
 
 
@@ -221,7 +229,7 @@ def audit(options: argparse.Namespace) -> int:
     if options.verify:
         report = verify_run(root)
         for problem in sorted(report.problems):
-            print(problem)
+            print(clean(str(problem)))
         print(
             f"{report.records} records, {report.blobs} blobs, {report.launches} launches checked: "
             + (f"{len(report.problems)} problems; the first bad record: {report.first}" if report.first else "all good")
@@ -231,7 +239,7 @@ def audit(options: argparse.Namespace) -> int:
     try:
         for record in read(RunPaths(root).journal):
             moment = time.strftime("%F %T", time.localtime(record.time))
-            print(f"{record.seq:>6}  {moment}  {record.actor:<18}  {describe(record)}")
+            print(f"{record.seq:>6}  {moment}  {clean(record.actor, 80):<18}  {describe(record)}")
     except JournalCorrupt as error:
         raise CommandError(str(error)) from error
     return DONE

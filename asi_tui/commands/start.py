@@ -28,17 +28,12 @@ FIRST_RUN = "first"
 def run(options: argparse.Namespace) -> int:
     """Start or resume the engine of a run, and attach."""
     from engine.client.launch import EngineFailed, start_engine
-    from engine.client.records import read_latch
 
     root = _run_directory(options)
-    latch = read_latch(root)
-    if latch is not None:
-        raise CommandError(
-            f"{root.name} was killed by {latch.actor} ({latch.reason}); "
-            f"lift it with: asi rearm {root.name} --reason '…'",
-            KILLED,
-        )
     pid = engine_pid(root)
+    latched = latched_words(root, pid is not None, why=True)
+    if latched:
+        raise CommandError(f"{root.name}: {latched}", KILLED)
     if pid is None:
         try:
             start_engine(root, experiments=options.experiments)

@@ -6,7 +6,7 @@ import time
 
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, fit, paragraph, row, rule
-from asi_tui.stop import PROOF_SECONDS, EmergencyStop
+from asi_tui.stop import NO_THREAD, PROOF_SECONDS, EmergencyStop
 from engine.client.kill import KillReport
 from engine.client.kill import Row as Death
 
@@ -35,7 +35,9 @@ def verdict_rows(stop: EmergencyStop, width: int) -> list[Row]:
         rows += paragraph(f"ALIVE NOW: pids {' '.join(map(str, sorted(stop.alive)[:40]))}", width, "bad")
     times = words.plural(min(stop.proofs, PROOF_SECONDS), "time")
     ago = words.age(time.time() - stop.proved_at)
-    again = f"looked again {times}, last {ago} ago" if stop.proofs else "looking again for 30 s"
+    if not stop.repeats:
+        return [*rows, *paragraph(f"{NO_THREAD}: nobody looks again; asi kill {stop.root.name} does", width, "warn")]
+    again = f"looked again {times}, last {ago} ago" if stop.proofs else f"looking again for {PROOF_SECONDS} s"
     return [*rows, row((f" {again}", "dim"))]
 
 

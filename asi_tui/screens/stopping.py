@@ -133,9 +133,10 @@ class StopScreen(Watch):
             row(("   Ctrl+\\ ", "strong"), " kill now"),
         ]
         if self._may_rearm:
-            rows.append(row(("   r      ", "strong"), " it is safe again: say why, then a new drill lifts the latch"))
+            rows.append(row(("   r      ", "strong"), " it is safe again: say why, a drill, then p resumes"))
         rows.append(row(("   q      ", "strong"), " leave; everything stays frozen"))
-        shell = f"{'in a shell' if self._may_rearm else 'to go on, in a shell'}: asi rearm {name} --reason …"
+        onward = f"then asi {'resume' if self.model.facts.engine else 'run'} {name}"
+        shell = f"{'in a shell' if self._may_rearm else 'to go on, in a shell'}: asi rearm {name} --reason …, {onward}"
         rows += paragraph(shell, width, "dim", "           ")
         if self._drilling:
             rows.append(row(("   drilling before the latch is lifted …", "warn")))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 CONTROLLERS = ("memory", "pids")
 PREFIX = "asi-"
+NEARLY = 2**20  # bytes: the kernel charges in batches, and what does not fit is not charged
 ABANDONED = 3600.0  # seconds after which an empty group is nobody's: one is filled as soon as it is made
 
 
@@ -57,8 +58,11 @@ class Group(NamedTuple):
             with contextlib.suppress(OSError, ValueError):
                 lines = (self.memory / name).read_text().splitlines()
                 counts |= {key: int(value) for key, value in map(str.split, lines)}
-        with contextlib.suppress(OSError, ValueError):
-            counts["oom"] = int((self.memory / "memory.failcnt").read_text())  # version 1: the limit was hit
+        for name in ("memory", "memory.memsw"):  # version 1 does not count how often a limit was hit
+            with contextlib.suppress(OSError, ValueError):
+                files = (self.memory / f"{name}.{what}_in_bytes" for what in ("max_usage", "limit"))
+                most, limit = (int(file.read_text()) for file in files)
+                counts["oom"] = counts.get("oom", 0) + (most >= limit - NEARLY)
         return counts.get("oom_kill", 0) > 0 and counts.get("oom", 0) > 0
 
     def remove(self) -> None:

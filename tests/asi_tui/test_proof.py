@@ -91,18 +91,21 @@ async def test_a_kill_without_a_report_proves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_way_out_of_a_held_stop_is_in_view_in_every_window(size: tuple[int, int], tmp_path: Path) -> None:
+async def test_the_way_out_of_a_held_stop_is_in_view_in_every_window(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asi_tui.facts.engine_pid", lambda root: 4242)
     app = app_for(Fake().busy(), tmp_path / "quiet-heron")
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         await pilot.press("f12")
         await until(pilot, lambda: app.emergency.phase == "frozen" and app.screen.NAME == "Stop")
-        assert "KILL in" in picture(app)
+        await until(pilot, lambda: "KILL in" in picture(app))
         await pilot.press("h")
         await until(pilot, lambda: "HELD" in picture(app))
         await settled(pilot)
         shown = " ".join(picture(app).split())
-        for words in ("kill now", "asi rearm quiet-heron --reason", "leave", "3 processes frozen", "KILL NOW"):
+        for words in ("kill now", "asi rearm quiet-heron --reason", "then asi resume quiet-heron", "leave", "3 processes frozen", "KILL NOW"):
             assert words in shown
         app.emergency.press()
 

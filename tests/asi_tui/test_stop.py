@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from asi_tui.screens.proof import verdict_rows
 from engine.client.freeze import FreezeReport
 from tests.asi_tui.fakes import killed, stop_button
 
@@ -103,8 +104,9 @@ def test_a_kill_that_fails_is_said_and_is_no_proof(tmp_path: Path) -> None:
 
 
 CHILD = """
-    import sys, threading, time
+    import fcntl, sys, termios, threading, time
     from pathlib import Path
+    import asi_tui.app
     from asi_tui.driver import StopDriver
     from tests.asi_tui.fakes import Fake, app_for, killed
     root = Path(sys.argv[1])
@@ -123,31 +125,37 @@ CHILD = """
         app._loop.call_soon_threadsafe(block)
     if mode == "block":
         threading.Thread(target=soon, daemon=True).start()
-    app.run(mouse=False)
+    if mode == "shell":  # as a shell starts it: the terminal sends its signals
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    app.emergency.countdown = float(sys.argv[3])
+    asi_tui.app.AsiApp = lambda *_: app
+    code = asi_tui.app.run_app(root)
     (root / "left").write_text("x")
+    sys.exit(code)
 """
 
 
 class Terminal:
     """The app in a pseudo-terminal of its own."""
 
-    def __init__(self, root: Path, mode: str) -> None:
+    def __init__(self, root: Path, mode: str, countdown: float) -> None:
         self.root = root
         script = root / "child.py"
         script.write_text(textwrap.dedent(CHILD))
         self.master, slave = pty.openpty()
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         environment.pop("TEXTUAL_ALLOW_SIGNALS", None)
-        self.process = subprocess.Popen([sys.executable, str(script), str(root), mode], stdin=slave, stdout=slave,
-                                        stderr=slave, env=environment, start_new_session=True)  # fmt: skip
+        self.process = subprocess.Popen([sys.executable, str(script), str(root), mode, str(countdown)], stdin=slave,
+                                        stdout=slave, stderr=slave, env=environment, start_new_session=True)  # fmt: skip
         os.close(slave)
         self.output = b""
         self.reading = True
+        self._gone = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while self.process.poll() is None:
+        while not self._gone and self.process.poll() is None:
             if not self.reading:
                 time.sleep(0.05)
                 continue
@@ -161,10 +169,18 @@ class Terminal:
     def press(self, data: bytes) -> None:
         os.write(self.master, data)
 
+    def vanish(self) -> None:
+        """Close the window; whoever still read from it would keep it open."""
+        self._gone = True
+        self._reader.join(5)
+        os.close(self.master)
+        self.master = os.open("/dev/null", os.O_RDWR)
+
     def close(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        self._reader.join(5)
         os.close(self.master)
 
 
@@ -172,8 +188,8 @@ class Terminal:
 def terminals() -> Any:
     opened: list[Terminal] = []
 
-    def start(root: Path, mode: str) -> Terminal:
-        opened.append(Terminal(root, mode))
+    def start(root: Path, mode: str, countdown: float = 10.0) -> Terminal:
+        opened.append(Terminal(root, mode, countdown))
         return opened[-1]
 
     yield start
@@ -215,8 +231,7 @@ def test_ctrl_c_leaves_and_touches_nothing(tmp_path: Path, terminals: Any) -> No
 def test_the_app_ends_when_its_terminal_goes_away(tmp_path: Path, terminals: Any) -> None:
     terminal = terminals(tmp_path, "run")
     wait_for(lambda: b"RUNNING" in terminal.output, 60)
-    os.close(terminal.master)
-    terminal.master = os.open("/dev/null", os.O_RDWR)
+    terminal.vanish()
     terminal.process.wait(20)
 
 
@@ -225,7 +240,86 @@ def test_closing_the_window_during_the_countdown_kills(tmp_path: Path, terminals
     wait_for(lambda: b"RUNNING" in terminal.output, 60)
     terminal.press(b"\x1c")
     wait_for((tmp_path / "frozen").exists, 10)
-    os.close(terminal.master)
-    terminal.master = os.open("/dev/null", os.O_RDWR)
+    terminal.vanish()
     wait_for((tmp_path / "killed").exists, 8)
     terminal.process.wait(20)
+
+
+# --- leaving during the countdown ------------------------------------------------------------------------------------
+
+
+def leave_while_it_counts_down(terminals: Any, root: Path, countdown: float) -> Terminal:
+    terminal: Terminal = terminals(root, "shell", countdown)
+    wait_for(lambda: b"RUNNING" in terminal.output, 60)
+    terminal.press(b"\x1c")
+    wait_for((root / "frozen").exists, 10)
+    terminal.press(b"\x03")
+    wait_for(lambda: b"everything is killed in" in terminal.output, 20)
+    assert not (root / "killed").exists()
+    return terminal
+
+
+@pytest.mark.parametrize("how", ["the window closes", "SIGTERM"])
+def test_after_leaving_what_ends_the_terminal_finishes_the_kill(tmp_path: Path, terminals: Any, how: str) -> None:
+    terminal = leave_while_it_counts_down(terminals, tmp_path, 60.0)
+    if how == "SIGTERM":
+        terminal.process.terminate()
+    else:
+        terminal.vanish()
+    wait_for((tmp_path / "killed").exists, 10)
+    assert terminal.process.wait(20) == 5
+
+
+def test_after_leaving_no_key_takes_the_kill_back(tmp_path: Path, terminals: Any) -> None:
+    terminal = leave_while_it_counts_down(terminals, tmp_path, 6.0)
+    for key in (b"\x03", b"\x1c", b"\x1a", b"\x03"):
+        terminal.press(key)
+        time.sleep(0.1)
+    assert terminal.process.wait(20) == 5
+    assert (tmp_path / "killed").exists()
+
+
+# --- a machine without threads ---------------------------------------------------------------------------------------
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the threads with these names be the ones that the system does not give."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_without_any_thread_the_first_press_kills_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starve(monkeypatch, "emergency-stop", "emergency-freeze", "emergency-proof")
+    button = stop_button(tmp_path)
+    button.press()
+    assert (button.phase, button.repeats) == ("killed", False)
+    assert button.report is not None
+    assert button.wait(0)
+    assert any("without the countdown" in problem for problem in button.problems)
+
+
+def test_without_a_thread_to_freeze_it_kills_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starve(monkeypatch, "emergency-freeze")
+    button = stop_button(tmp_path)
+    button.press()
+    assert button.wait(5)
+    assert button.report is not None
+    assert any("nothing was frozen" in problem for problem in button.problems)
+
+
+def test_a_proof_that_nobody_repeats_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starve(monkeypatch, "emergency-proof")
+    button = stop_button(tmp_path)
+    button.press()
+    button.press()
+    wait_for(lambda: not button.repeats)
+    assert button.phase == "killed"
+    shown = "".join(text for line in verdict_rows(button, 120) for text, _ in line)
+    assert "nobody looks again" in shown
+    assert "looking again" not in shown

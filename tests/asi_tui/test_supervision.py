@@ -233,7 +233,7 @@ async def test_a_latch_set_elsewhere_is_said_with_who_and_what_to_do(tmp_path: P
         write_latch(root, "person:grace", "smoke in the lab")
         await until(pilot, lambda: "FROZEN, LATCHED" in painted(app)[0])
         shown = " ".join(picture(app).split())
-        for words in ("Emergency stop by grace (smoke in the lab)", "asi rearm quiet-heron --reason", "asi kill"):
+        for words in ("Emergency stop by grace (smoke in the lab)", "asi rearm quiet-heron", "then p resumes", "asi kill"):
             assert words in shown
         assert "p pause" not in painted(app)[-1]
         await pilot.press("p")

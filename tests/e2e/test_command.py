@@ -155,6 +155,9 @@ def test_a_latched_run_says_who_and_what_to_do(asi: Shell) -> None:
         ended = asi(command)
         assert ended.returncode == 0
         assert "killed, latched by ada\ufffd[2J; asi rearm idle --reason …, then asi run idle" in ended.stdout
+    refused = asi("run", "idle")
+    assert refused.returncode == 5
+    assert "killed, latched by ada\ufffd[2J (smoke); asi rearm idle --reason …, then asi run idle" in refused.stderr
     told = json.loads(asi("status", "--json").stdout)
     assert told["latched_because"] == "smoke"
 
