@@ -10,14 +10,21 @@ T = TypeVar("T")
 
 
 class Aside(Generic[T]):
-    """Work begun at once in a daemon thread; `wait` gives up on it after a while, and it never holds the end up."""
+    """Work begun at once in a daemon thread; `wait` gives up on it after a while, and it never holds the end up.
+
+    Where no thread can be had (a fork bomb, a limit), the work is done before this returns: better late than never.
+    """
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
         self._result: list[T] = []
         self._problem = ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, daemon=True)
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError):
+            self._thread = None
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -27,7 +34,8 @@ class Aside(Generic[T]):
 
     def wait(self, seconds: float) -> tuple[T | None, str]:
         """The result, or None and why there is none; returns after at most about this many seconds."""
-        self._thread.join(max(0.0, seconds))
+        if self._thread is not None:
+            self._thread.join(max(0.0, seconds))
         if self._result:
             return self._result[0], ""
         return None, self._problem or "it did not end in time"

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from engine.client import processes
 from engine.client.aside import Aside
+from engine.client.processes import STOPPED
 from engine.client.records import SANDBOX_MARK, Record, Registry, read_registry, sandbox_mark
 from engine.client.rundir import run_mark_entry
 
-STOPPED = ("T", "t")
 CHASE_SECONDS = 0.02
 
 
@@ -158,13 +158,13 @@ def _look(init: int) -> set[int] | None:
     while queue:
         pid = queue.pop()
         fields = processes.stat_fields(pid)
-        if fields and fields[0] in processes.DEAD:
+        if fields and processes.is_dead(fields):
             zombies.add(pid)  # its children went to the init, perhaps after we had read the init's list
             continue
         if not fields or len(fields) < 20:
             still = False
             continue
-        if fields[0] not in STOPPED:
+        if (processes.state(pid) if fields[0] == "Z" else fields[0]) not in STOPPED:
             still = False
             processes.signal_exactly(pid, int(fields[19]), signal.SIGSTOP)
         children = processes.children(pid, single=fields[17] == "1")

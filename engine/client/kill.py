@@ -2,7 +2,8 @@
 
 Standard library only, and few of its modules, so that it starts at once; also runs as a bare script
 (`python -I -S engine/client/kill.py RUN`). It latches the run, kills the engine and every registered sandbox through
-the init of its pid namespace, then whatever still carries the run's mark, and reports what the kernel confirms.
+the init of its pid namespace, then whatever still carries the run's mark, and reports what the kernel confirms. What
+the copy of a live run's directory names is the other run's: it is not touched, and named as not proved.
 
 Nothing here may prevent the killing: a latch that cannot be written or a record that cannot be read is reported.
 Whatever touches the disk runs aside with a deadline, because a disk can hang; signals need no disk.
@@ -33,6 +34,7 @@ from engine.client.records import (
     Latch,
     Record,
     clear_latch,
+    moved,
     read_engine,
     read_latch,
     read_records,
@@ -69,11 +71,14 @@ class Assault:
         self.engine: Target | None = None
         self.strikes: list[Strike] = []
         self.problems: list[str] = []
+        self.moved: bool | None = None  # whether what carries another mark is this run's all the same
         self.taken = 0  # strikes that have been handed out to be proved
 
     def run(self) -> None:
         """Signal the engine first, so that it starts nothing more, then each sandbox as soon as its record is read."""
         lock, problem = read_engine(self.root)
+        if self.moved is None:  # once, and now: the dead hold no lock by which to tell
+            self.moved = moved(self.root)
         engine_problems = [problem] if problem else []
         self.problems = engine_problems
         if lock is not None and lock.boot_id == processes.boot_id() and lock.pid != os.getpid() and not self.engine:
@@ -82,7 +87,7 @@ class Assault:
             except OSError as error:
                 engine_problems.append(f"the engine (pid {lock.pid}) cannot be reached ({error.strerror})")
         known = {strike.record.id for strike in self.strikes}
-        registry = read_registry(self.root, lambda record: self.strikes.append(Strike(record)), known)
+        registry = read_registry(self.root, lambda record: self.strikes.append(Strike(record)), known, self.moved)
         self.problems = engine_problems + registry.problems
 
     def take(self) -> list[Strike]:
@@ -150,7 +155,7 @@ def kill_run(root: Path, *, actor: str, reason: str, deadline: float = 10.0) -> 
     namespaces = {
         (record.pid_namespace, record.init_start) for record in records if record.boot_id == processes.boot_id()
     }
-    latched = bool(Aside(lambda: os.path.lexists(RunPaths(root).latch)).wait(DISK_SECONDS)[0])
+    latched = bool(Aside(lambda: _latch_again(root, actor, reason)).wait(DISK_SECONDS)[0])
     total = (time.monotonic() - begin) * 1000
     report = KillReport(
         str(root), latched, rows, unproved, total, frozenset(namespaces), frozenset(marks), death, notes
@@ -209,6 +214,14 @@ def _settle_latch(root: Path, latching: Aside[str], until: float) -> tuple[str, 
     return (f"{problem}; where it is missing, only you keep this run from being started again",) if problem else ()
 
 
+def _latch_again(root: Path, actor: str, reason: str) -> bool:
+    """Whether the run is latched; an engine that was just lifting the latch may have removed ours as it died."""
+    path = RunPaths(root).latch
+    if not os.path.lexists(path):
+        write_latch(root, actor, reason)
+    return os.path.lexists(path)
+
+
 def _forget(root: Path, records: list[Record], rows: list[Row]) -> None:
     """Remove the records of sandboxes whose death is proved."""
     proved = {row.what for row in rows if row.proved}
@@ -220,7 +233,7 @@ def _forget(root: Path, records: list[Record], rows: list[Row]) -> None:
                 with contextlib.suppress(OSError):
                     (RunPaths(root).procs / f"{record.id}.json").unlink(missing_ok=True)
                 if record.cgroup:  # the kernel may have been busy with it when its death was proved
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(OSError, ValueError):
                         os.rmdir(record.cgroup)
 
     Aside(remove).wait(DISK_SECONDS)

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Set
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the inode that the kernel gives to the one from which all others descend
-DEAD = ("", "Z", "X")  # states in which a process runs no code any more
+STOPPED = ("T", "t")
+DEAD = ("", "Z", "X")  # what `state` says of a process that runs no code any more
 
 
 def boot_id() -> str:
@@ -28,8 +29,11 @@ def boot_id() -> str:
         return ""
 
 
-def stat_fields(pid: int) -> list[str] | None:
-    """The fields of `/proc/PID/stat` from the state on (state is index 0); None when there is no such process."""
+def stat_fields(pid: int | str) -> list[str] | None:
+    """The fields of `/proc/PID/stat` from the state on (state is index 0); None when there is no such process.
+
+    A thread is named by `PID/task/TID`.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             content = file.read()
@@ -45,10 +49,44 @@ def start_time(pid: int) -> int:
     return int(fields[19]) if fields and len(fields) > 19 else 0
 
 
-def state(pid: int) -> str:
-    """The one-letter state (`R`, `S`, `T`, `Z`, …); empty when there is no such process."""
+def is_dead(fields: list[str] | None) -> bool:
+    """Whether these fields of `/proc/PID/stat` are of a process that runs no code any more.
+
+    Once its main thread has ended, a process is shown as a zombie, though its other threads may run on.
+    """
+    if not fields or fields[0] not in DEAD:
+        return not fields
+    return fields[0] != "Z" or len(fields) < 18 or int(fields[17]) <= 1
+
+
+def _threads(pid: int) -> dict[int, str]:
+    """The threads of a process and the state of each, empty for one that ended while we looked."""
+    try:
+        names = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return {}
+    return {int(name): (stat_fields(f"{pid}/task/{name}") or [""])[0] for name in names}
+
+
+def living_thread(pid: int) -> int:
+    """A thread whose `/proc/PID/task/TID` speaks for the process: the main one, unless it ended before the others."""
     fields = stat_fields(pid)
-    return fields[0] if fields else ""
+    if not fields or fields[0] != "Z" or is_dead(fields):
+        return pid
+    return next((thread for thread, letter in _threads(pid).items() if letter not in DEAD), pid)
+
+
+def state(pid: int) -> str:
+    """The one-letter state (`R`, `S`, `T`, `Z`, …); empty when there is no such process.
+
+    Where the main thread ended before the others, it is theirs: stopped only when all of them are.
+    """
+    fields = stat_fields(pid)
+    if not fields or fields[0] != "Z" or is_dead(fields):
+        return fields[0] if fields else ""
+    letters = [letter for letter in _threads(pid).values() if letter not in ("Z", "X")]
+    # None, or one that ended while we looked: something in there has just run.
+    return next((letter for letter in letters if letter not in STOPPED), (letters or ["R"])[0]) or "R"
 
 
 def parent(pid: int) -> int:
@@ -60,7 +98,7 @@ def parent(pid: int) -> int:
 def is_alive(pid: int, started: int) -> bool:
     """Whether exactly this process lives; a zombie is dead."""
     fields = stat_fields(pid)
-    return fields is not None and len(fields) > 19 and int(fields[19]) == started and fields[0] not in DEAD
+    return fields is not None and len(fields) > 19 and int(fields[19]) == started and not is_dead(fields)
 
 
 def open_exactly(pid: int, started: int) -> int | None:
@@ -174,7 +212,7 @@ def namespace_members(wanted: Iterable[tuple[int, int]]) -> dict[int, tuple[int,
             continue
         fields = stat_fields(pid)
         # Looked at once more: the pid that has this start time is the one whose namespace was seen.
-        if not fields or len(fields) < 20 or fields[0] in DEAD or pid_namespace(pid) != inode:
+        if not fields or len(fields) < 20 or is_dead(fields) or pid_namespace(pid) != inode:
             continue
         started = int(fields[19])
         found[pid] = (inode, started)
@@ -196,11 +234,18 @@ def _is_init(pid: int) -> bool:
 
 def environment(pid: int) -> frozenset[bytes]:
     """The `NAME=value` entries that a process was started with; empty when they cannot be read."""
+    content = _content(f"/proc/{pid}/environ")
+    if not content and (thread := living_thread(pid)) != pid:  # a main thread that has ended has let go of it
+        content = _content(f"/proc/{pid}/task/{thread}/environ")
+    return frozenset(content.split(b"\0")) if content else frozenset()
+
+
+def _content(path: str) -> bytes:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return frozenset(file.read().split(b"\0"))
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        return frozenset()
+        return b""
 
 
 def marked(marks: Set[str], within: Set[str] = frozenset()) -> dict[int, int]:
@@ -213,11 +258,13 @@ def marked(marks: Set[str], within: Set[str] = frozenset()) -> dict[int, int]:
     for pid in all_pids() if tokens else ():
         if pid == os.getpid() or tokens.isdisjoint(environment(pid)):
             continue
-        started, alive = start_time(pid), state(pid) not in DEAD
+        fields = stat_fields(pid)
+        if not fields or len(fields) < 20 or is_dead(fields):
+            continue
         # Read once more: the pid that has this start time is the one that carries the mark.
         entries = environment(pid)
-        if alive and not tokens.isdisjoint(entries) and not (further and further.isdisjoint(entries)):
-            found[pid] = started
+        if not tokens.isdisjoint(entries) and not (further and further.isdisjoint(entries)):
+            found[pid] = int(fields[19])
     return found
 
 
@@ -236,7 +283,7 @@ def descendants(root: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid in all_pids():
         fields = stat_fields(pid)
-        if fields and fields[0] not in DEAD:
+        if fields and not is_dead(fields):
             children.setdefault(int(fields[1]), []).append(pid)
     found: set[int] = set()
     queue = [root]
@@ -278,7 +325,7 @@ def tree(root: int) -> set[int]:
 def resident_bytes(pid: int) -> int:
     """Resident memory, shared pages counted fully; 0 when there is no such process."""
     try:
-        with open(f"/proc/{pid}/statm") as file:
+        with open(f"/proc/{pid}/task/{living_thread(pid)}/statm") as file:
             return int(file.read().split()[1]) * PAGE_SIZE
     except (OSError, ValueError, IndexError):
         return 0

@@ -7,6 +7,7 @@ problem and never waited for.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.client import processes
-from engine.client.rundir import RUN_MARK, EngineLock, RunPaths, fsync_directory
+from engine.client.rundir import RUN_MARK, EngineLock, RunPaths, fsync_directory, run_mark_entry
 
 SANDBOX_MARK = "ASI_SANDBOX"
 MAX_RECORD_BYTES = 16_384
@@ -68,7 +69,8 @@ class Kill(NamedTuple):
 class Registry(NamedTuple):
     """What `procs/` and `engine.lock` say.
 
-    `unread` holds the ids of records that exist but could not be read, `problems` one line for each of them.
+    `unread` holds the ids of records that exist but could not be read, `problems` one line for each of them and for
+    each that names what is not this directory's, or cannot be seen from here.
     """
 
     records: list[Record]
@@ -93,6 +95,8 @@ def parse_record(content: bytes) -> Record:
         raise ValueError("a number is missing or out of range")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a text is missing")
+    if any(b"\0" in os.fsencode(text) for text in texts):  # encoding fails with a ValueError
+        raise ValueError("a text holds a zero byte")
     # Whatever carries the mark is killed, so a damaged one must not name anything else.
     if not VALID_MARK.fullmatch(record.mark):
         raise ValueError("its mark is none")
@@ -134,8 +138,62 @@ def elsewhere(boot_id: str, written: float, home: int) -> str:
     return "in another container" if home not in (0, own) and own != processes.FIRST_PID_NAMESPACE else ""
 
 
-def read_registry(root: Path, seen: Callable[[Record], None] | None = None, skip: Container[str] = ()) -> Registry:
-    """All registered sandboxes; `seen` is called with each as soon as it is read, ids in `skip` are left out."""
+def held(root: Path) -> bool:
+    """Whether somebody holds `engine.lock`: a living engine does, also after a rename, but not a copy's lock."""
+    try:
+        descriptor = os.open(RunPaths(root).lock, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def moved(root: Path) -> bool:
+    """Whether this directory got its path while its engine runs, so that what carries another mark is its own.
+
+    To be asked before that engine is killed: a copy of a run looks the same but for the lock that the living hold.
+    """
+    lock = _read_lock(root)[0]
+    own = os.fsencode(run_mark_entry(root))
+    if lock is not None and (lock.pid == os.getpid() or own in processes.environment(lock.pid)):
+        return False  # it was started right here
+    return held(root)
+
+
+def _over(record: Record) -> bool:
+    """Whether nothing of a sandbox can be alive, as far as its record alone can tell."""
+    if record.boot_id != processes.boot_id():
+        return True
+    if not record.pid_namespace or record.home != processes.pid_namespace("self"):
+        return False
+    named = ((record.init_pid, record.init_start), (record.outer_pid, record.outer_start))
+    return not any(processes.is_alive(pid, started) for pid, started in named)
+
+
+def read_registry(
+    root: Path,
+    seen: Callable[[Record], None] | None = None,
+    skip: Container[str] = (),
+    own_all: bool | None = None,
+) -> Registry:
+    """All registered sandboxes of this directory.
+
+    A living sandbox of another directory, of which this one is a copy, is a problem and no record; of a dead one,
+    nothing is left in the record that could hit the other directory's.
+
+    Args:
+        root: the run directory.
+        seen: called with each record as soon as it is read.
+        skip: ids that are left out.
+        own_all: what `moved` said, where the engine may be dead by now; else it is asked when it matters.
+    """
     found = Registry([], [], [])
     folder = RunPaths(root).procs
     try:
@@ -145,6 +203,7 @@ def read_registry(root: Path, seen: Callable[[Record], None] | None = None, skip
     except OSError as error:
         found.problems.append(f"{folder} cannot be read ({error.strerror}); repeat this as the run's owner or as root")
         return found
+    mark = run_mark_entry(root)
     for name in names:
         identifier = name.removesuffix(".json")
         if identifier in skip:
@@ -154,6 +213,20 @@ def read_registry(root: Path, seen: Callable[[Record], None] | None = None, skip
             record = parse_record(content)
             if record.id != identifier:
                 raise ValueError("it is named like another one")
+            if where := elsewhere(record.boot_id, written, record.home):
+                found.problems.append(f"{record.kind} {record.id} was started {where}; repeat this there")
+                continue
+            if record.mark != mark:
+                own_all = moved(root) if own_all is None else own_all
+                if not own_all and not _over(record):
+                    found.problems.append(
+                        f"{record.kind} {record.id} belongs to another directory; kill that run, or remove the record "
+                        f"procs/{name} once it has ended"
+                    )
+                    continue
+                record = record if own_all else record._replace(mark=mark, cgroup=None)
+            if seen:
+                seen(record)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
@@ -161,23 +234,30 @@ def read_registry(root: Path, seen: Callable[[Record], None] | None = None, skip
             found.problems.append(f"procs/{name} cannot be read ({reason}); once nothing of the run is left, remove it")
             found.unread.append(identifier)
             continue
-        if where := elsewhere(record.boot_id, written, record.home):
-            found.problems.append(f"{record.kind} {record.id} was started {where}; repeat this there")
-            continue
-        if seen:
-            seen(record)
         found.records.append(record)
     return found
 
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:
-    """All registered sandboxes, and one line for each record that could not be read."""
+    """All registered sandboxes of this directory, and one line for each record that is no such one."""
     registry = read_registry(root)
     return registry.records, registry.problems
 
 
 def read_engine(root: Path) -> tuple[EngineLock | None, str]:
-    """The engine that `engine.lock` names, alive or not, and a line when there is one that cannot be known."""
+    """The engine that `engine.lock` names, alive or not, and a line when there is one that is not to be killed here."""
+    lock, problem = _read_lock(root)
+    if lock is None or lock.boot_id != processes.boot_id() or not processes.is_alive(lock.pid, lock.start_time):
+        return lock, problem
+    marks = {entry for entry in processes.environment(lock.pid) if entry.startswith(f"{RUN_MARK}=".encode())}
+    if not marks or os.fsencode(run_mark_entry(root)) in marks or held(root):
+        return lock, problem
+    remedy = "kill that run, or remove engine.lock once it has ended"
+    return None, f"the engine (pid {lock.pid}) belongs to another directory; {remedy}"
+
+
+def _read_lock(root: Path) -> tuple[EngineLock | None, str]:
+    """The engine that `engine.lock` names, and a line when there is one that cannot be known."""
     try:
         content, written = read_regular(RunPaths(root).lock, 4096)
         if not content.strip():  # it left in order
@@ -196,16 +276,37 @@ def read_engine(root: Path) -> tuple[EngineLock | None, str]:
 
 
 def read_latch(root: Path) -> Latch | None:
-    """The latch, or None when nothing may be stopped by it. A latch that exists but cannot be read still latches."""
+    """The latch, or None when nothing may be stopped by it. A latch that exists but cannot be read still latches.
+
+    One that does not say when it was written has its file's time.
+    """
+    path = RunPaths(root).latch
     try:
-        content = json.loads(read_regular(RunPaths(root).latch)[0] or b"{}")
-        moment = float(content.get("time", 0))
-        moment = moment if 0.0 <= moment < 1e11 else 0.0  # a date that every formatter can print
-        return Latch(str(content.get("actor", "?")), str(content.get("reason", "")), moment)
+        written = os.lstat(path).st_mtime
+    except OSError:
+        written = 0.0
+    try:
+        content = json.loads(read_regular(path)[0] or b"{}")
+        moment = content.get("time")
+        return Latch(
+            _encodable(str(content.get("actor", "?"))),
+            _encodable(str(content.get("reason", ""))),
+            float(moment) if _is_moment(moment) else written,
+        )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError):
-        return Latch("?", "the latch cannot be read", 0.0)
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return Latch("?", "the latch cannot be read", written)
+
+
+def _is_moment(value: object) -> bool:
+    """Whether this is a time in seconds since the epoch that every formatter can print."""
+    return type(value) in (int, float) and 0.0 <= value < 1e11  # type: ignore[operator]
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of characters, which no journal or terminal takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def write_latch(root: Path, actor: str, reason: str) -> str:
@@ -259,10 +360,19 @@ def read_kills(root: Path) -> list[Kill]:
         return []
     for line in lines:
         try:
-            found.append(Kill(**json.loads(line)))
+            kill = Kill(**json.loads(line))
+            if _is_kill(kill):
+                found.append(kill._replace(actor=_encodable(kill.actor), reason=_encodable(kill.reason)))
         except (ValueError, TypeError, RecursionError):
             continue
     return found
+
+
+def _is_kill(kill: Kill) -> bool:
+    """Whether each field has the type that it is said to have: the file may hold anything."""
+    texts = isinstance(kill.actor, str) and isinstance(kill.reason, str)
+    count = type(kill.processes) is int and 0 <= kill.processes < 2**31
+    return texts and count and _is_moment(kill.time) and _is_moment(kill.death_ms) and type(kill.proved) is bool
 
 
 def sandbox_mark(record: Record) -> str:

@@ -62,8 +62,8 @@ class Strike:
                 # Unbuffered: a write that is refused must not come up again when the file is closed.
                 with open(os.path.join(self.record.cgroup, "cgroup.kill"), "wb", buffering=0) as file:
                     file.write(b"1")
-            except OSError:
-                pass  # gone, or an older kernel: the pidfds do the work, and the proof below is the same
+            except (OSError, ValueError):
+                pass  # gone, no path, or an older kernel: the pidfds do the work, and the proof below is the same
 
     def close(self) -> None:
         """Release the pidfds."""
@@ -87,7 +87,7 @@ def cgroup_populated(path: str | None) -> bool:
     try:
         with open(os.path.join(path, "cgroup.events")) as file:
             return "populated 1" in file.read()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -116,7 +116,7 @@ def prove(
         for strike in strikes:
             strike.close()
             if strike.record.cgroup:
-                with contextlib.suppress(OSError):  # only an empty one goes
+                with contextlib.suppress(OSError, ValueError):  # only an empty one goes
                     os.rmdir(strike.record.cgroup)
 
 

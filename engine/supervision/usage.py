@@ -107,7 +107,7 @@ def _bytes_beside(pid: int, tmpfs: dict[int, int], files: dict[FileId, int]) -> 
                     counts = device not in tmpfs and (device, int(fields[4])) not in files
     except (OSError, ValueError, IndexError):
         return processes.resident_bytes(pid)
-    return total
+    return total or processes.resident_bytes(pid)  # its main thread has ended, and has no mappings any more
 
 
 def folder_size(folder: Path) -> FolderSize:
@@ -155,8 +155,9 @@ def nameless(init: int, workdir: Path) -> Nameless:
 
 
 def _descriptors(pid: int) -> list[str]:
+    folder = f"/proc/{pid}/task/{processes.living_thread(pid)}/fd"
     try:
-        return [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
+        return [f"{folder}/{name}" for name in os.listdir(folder)]
     except OSError:
         return []
 
@@ -164,8 +165,9 @@ def _descriptors(pid: int) -> list[str]:
 def _deleted_mappings(pid: int, workdir: Path) -> list[str]:
     """Where the files of the work folder can be looked at that are deleted, closed, and still mapped (root only)."""
     found = []
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps") as file:
+    thread = processes.living_thread(pid)  # /proc/TID is not listed, and yet there
+    with contextlib.suppress(OSError), open(f"/proc/{thread}/maps") as file:
         for line in file:
             if line.endswith(" (deleted)\n") and f" {workdir}/" in line:
-                found.append(f"/proc/{pid}/map_files/{line.split(maxsplit=1)[0]}")
+                found.append(f"/proc/{thread}/map_files/{line.split(maxsplit=1)[0]}")
     return found

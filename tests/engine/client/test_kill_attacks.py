@@ -36,6 +36,9 @@ with_namespaces = pytest.mark.skipif(
 
 
 def write(root: Path, record: Record) -> None:
+    """Register a sandbox, as one of this directory's unless it carries a mark of its own."""
+    if record.mark == record_of(1, 1).mark:
+        record = record._replace(mark=run_mark_entry(root))
     (RunPaths(root).procs / f"{record.id}.json").write_text(json.dumps(record._asdict()))
 
 
@@ -66,11 +69,15 @@ def namespaced(*command: str) -> Iterator[tuple[subprocess.Popen, int]]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A run directory on a disk of its own, which the test may fill or make read-only."""
-    folder.mkdir()
+    """A run directory with its lock and records on a disk of its own, which the test may fill or make read-only."""
+    lock = RunPaths(folder).lock.read_bytes()
+    kept = {path.name: path.read_bytes() for path in RunPaths(folder).procs.iterdir()}
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "asi-test", str(folder)], check=True)
     try:
         RunPaths(folder).create()
+        RunPaths(folder).lock.write_bytes(lock)
+        for name, content in kept.items():
+            (RunPaths(folder).procs / name).write_bytes(content)
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -89,6 +96,60 @@ def test_the_next_owner_of_a_dead_sandboxs_namespace_number_is_never_touched(roo
         assert kill.survivors(report) == set()
         assert innocent.poll() is None
         assert processes.state(init) == "S"
+
+
+def test_without_another_thread_everything_dies_all_the_same(
+    root: Path, engine: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    report = kill_run(root, actor="tester", reason="test")
+    monkeypatch.undo()
+    assert report.proved, format_report(report)
+    assert report.latched
+    assert len(report.rows) >= 4
+    assert engine.wait(10) == -9
+
+
+def test_a_latch_that_a_dying_engine_lifts_is_there_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lift(*arguments: object) -> object:
+        RunPaths(root).latch.unlink(missing_ok=True)
+        return prove(*arguments)
+
+    prove = kill.prove
+    monkeypatch.setattr(kill, "prove", lift)
+    assert kill_run(root, actor="tester", reason="test").latched
+    assert kill.read_latch(root).actor == "tester"
+
+
+def test_a_damaged_record_keeps_no_other_one_from_being_read(root: Path) -> None:
+    child = bystander()
+    write(root, record_of(2**22 + 5, 7, id="a", cgroup="/sys/fs/cgroup/asi-\0", pid_namespace=4_026_530_001))
+    write(root, record_of(child.pid, processes.start_time(child.pid), id="b", pid_namespace=4_026_530_001))
+
+    def fail_on_c(record: Record) -> None:
+        if record.id == "c":
+            raise ValueError("cannot be struck")
+
+    registry = records.read_registry(root)
+    assert ([record.id for record in registry.records], registry.unread) == (["b"], ["a"])
+    write(root, record_of(2**22 + 5, 7, id="c"))
+    write(root, record_of(2**22 + 5, 7, id="d"))
+    assert [record.id for record in records.read_registry(root, fail_on_c).records] == ["b", "d"]
+    report = kill_run(root, actor="tester", reason="test", deadline=2.0)
+    assert child.wait(10) == -9
+    assert "procs/a.json" in str(report.unproved)
+
+
+@pytest.mark.parametrize("cgroup", ["/sys/fs/cgroup/asi-\0", "/sys/fs/cgroup/asi-\ud800"])
+def test_a_cgroup_that_is_no_path_keeps_nothing_from_being_killed(cgroup: str) -> None:
+    child = bystander()
+    record = record_of(child.pid, processes.start_time(child.pid), cgroup=cgroup, pid_namespace=4_026_530_001)
+    (row,) = strike.kill_sandboxes([record])
+    assert row.proved, row.proof
+    assert child.wait(10) == -9
 
 
 @with_namespaces
@@ -291,11 +352,8 @@ def test_two_kills_at_once_both_end_and_both_prove(root: Path, engine: subproces
 
 
 @as_root
-def test_a_full_disk_stops_no_kill(root: Path, engine: subprocess.Popen, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as full:
-        for path in RunPaths(root).procs.iterdir():
-            shutil.copy(path, RunPaths(full).procs)
-        shutil.copy(RunPaths(root).lock, RunPaths(full).lock)
+def test_a_full_disk_stops_no_kill(root: Path, engine: subprocess.Popen) -> None:
+    with small_disk(root) as full:
         with contextlib.suppress(OSError), open(full / "ballast", "wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 4096)
@@ -308,11 +366,8 @@ def test_a_full_disk_stops_no_kill(root: Path, engine: subprocess.Popen, tmp_pat
 
 
 @as_root
-def test_a_read_only_disk_stops_no_kill(root: Path, engine: subprocess.Popen, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as frozen:
-        for path in RunPaths(root).procs.iterdir():
-            shutil.copy(path, RunPaths(frozen).procs)
-        shutil.copy(RunPaths(root).lock, RunPaths(frozen).lock)
+def test_a_read_only_disk_stops_no_kill(root: Path, engine: subprocess.Popen) -> None:
+    with small_disk(root) as frozen:
         subprocess.run(["mount", "-o", "remount,ro", str(frozen)], check=True)
         for _ in range(2):
             done = subprocess.run([*BARE, str(frozen)], capture_output=True, text=True, timeout=60)
@@ -447,7 +502,7 @@ def test_a_sandbox_whose_record_cannot_be_read_is_frozen_by_its_marks(root: Path
         assert processes.state(lost.pid) == "T"
         assert processes.state(engine.pid) == "S"
         thaw_run(root)
-        assert processes.state(lost.pid) == "S"
+        assert processes.state(lost.pid) not in freeze.STOPPED
     finally:
         for process in (lost, engine):
             process.kill()
