@@ -240,7 +240,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._lease.leave()
+        await self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()
         await self.runtime.close()
@@ -257,7 +257,8 @@ async def rearm(root: Path, config: RunConfig, reason: str) -> int:
         kept = [kill for kill in read_kills(root) if kill.time >= latch.time]
         count = max((kill.processes for kill in kept), default=0)
         proved = kept[-1].proved if kept else arming.none_alive(root)
-        runtime.emit(ev.RunKilled(latch.actor, latch.time, latch.reason, count, proved))
+        if runtime.state.phase != "killed":  # a drill that failed before has said so already
+            runtime.emit(ev.RunKilled(latch.actor[:200], latch.time, latch.reason[:500], count, proved))
         with tempfile.TemporaryDirectory(prefix="asi-drill-") as ground:
             # The latch forbids every launch in the run's own directory, so the drill has one of its own.
             RunPaths(ground).create()

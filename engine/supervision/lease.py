@@ -18,11 +18,12 @@ import msgspec
 
 from engine.client import guard
 from engine.client.rundir import RUN_MARK, run_mark
-from engine.supervision.pipes import receive
+from engine.supervision.pipes import receive, wait_child
 from store.events import LeaseLost
 
 BEATS_PER_LEASE = 5
 RESTARTS = 5
+LEAVE_SECONDS = 5.0  # what a guard gets to go when it is asked to
 AFTERMATH = 10.0  # seconds after a lost lease in which a killed sandbox is taken for one of its victims
 
 
@@ -89,8 +90,8 @@ class Lease:
         finally:
             beating.cancel()
 
-    def leave(self) -> None:
-        """Let the guard go: every sandbox has ended."""
+    async def leave(self) -> None:
+        """Let the guard go: every sandbox has ended. One that does not go is killed."""
         if self._heart >= 0:
             with contextlib.suppress(OSError):  # it is gone already
                 os.write(self._heart, guard.LEAVE)
@@ -98,7 +99,7 @@ class Lease:
             self._heart = -1
         if self._guard is not None and self._guard.stdout is not None:
             self._guard.stdout.close()
-            self._guard.wait()
+            await _await_end(self._guard)
 
     async def _beat(self) -> None:
         while True:
@@ -120,7 +121,15 @@ class Lease:
                     self._lost_at = time.monotonic()
                     told = msgspec.json.decode(line, type=_Told)
                     self._on_lost(LeaseLost(told.seconds, told.sandboxes, told.proved))
-        self._guard.wait()
+        await _await_end(self._guard)
+
+
+async def _await_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        await asyncio.wait_for(wait_child(child), LEAVE_SECONDS)
+    except TimeoutError:
+        child.kill()
+        await wait_child(child)
 
 
 class _Told(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ async def held(root: Path) -> AsyncIterator[tuple[Lease, Told]]:
     yield lease, told
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
-    lease.leave()
+    await lease.leave()
     assert lease._guard is not None
     assert lease._guard.poll() == 0
 
