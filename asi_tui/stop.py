@@ -16,6 +16,9 @@ from typing import Literal
 from engine.client.kill import FreezeReport, KillReport, freeze_run, kill_run, survivors
 from engine.client.records import write_latch
 
+SLICE = 0.1
+"""Seconds that a wait sleeps at a time."""
+
 COUNTDOWN = 10.0
 """Seconds from the first press to the kill."""
 
@@ -148,7 +151,12 @@ class EmergencyStop:
         """Wait until the killing is over; True when it is, or when nothing is under way (not pressed, or held)."""
         if not self.pressed or (self.phase == "held" and not self._press.kill.is_set()):
             return True
-        return self._press.done.wait(timeout)
+        until = time.monotonic() + timeout if timeout is not None else float("inf")
+        # In slices: a signal that the kernel gives to another thread is heard only when the main one wakes up.
+        while not self._press.done.wait(max(0.0, min(SLICE, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return False
+        return True
 
     def _advance(self, press: _Press, phase: StopPhase, only_from: tuple[StopPhase, ...]) -> None:
         with self._lock:
