@@ -89,7 +89,7 @@ class TrialRunner:
         folder = self._paths.trials / name
         with _trouble_is_ours():
             workdir = await asyncio.to_thread(_prepare, folder, source, False)
-            (workdir / "spec.json").write_bytes(msgspec.json.encode(spec))
+            await asyncio.to_thread((workdir / "spec.json").write_bytes, msgspec.json.encode(spec))
         read_end, write_end = os.pipe()
         try:
             argv = [*self._domain.vet_argv(workdir), "--report-fd", str(write_end)]
