@@ -19,25 +19,35 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, Monochrome, NoColor
-from textual.theme import Theme
 
-from asi_tui.commands.common import KILLED, login, printable
+from asi_tui import outside
+from asi_tui.commands.common import KILLED, login, printable, terminal
 from asi_tui.driver import StopDriver
 from asi_tui.facts import Lookout, look
 from asi_tui.library import Library
-from asi_tui.lines import COLOURS, PLAIN
 from asi_tui.model import Model
+from asi_tui.preferences import Preferences, load_preferences
 from asi_tui.presence import Presence
-from asi_tui.safe import ControlFilter
+from asi_tui.safe import AsciiFilter, ControlFilter
 from asi_tui.screens.approvals import ApprovalsScreen
-from asi_tui.screens.base import Key, Watch
+from asi_tui.screens.audit import AuditScreen
+from asi_tui.screens.base import Watch
+from asi_tui.screens.brief import BriefScreen
+from asi_tui.screens.experiment import ExperimentScreen
 from asi_tui.screens.help import HelpScreen
+from asi_tui.screens.keys import Key, Question
+from asi_tui.screens.knowledge import KnowledgeScreen
 from asi_tui.screens.leaderboard import LeaderboardScreen
+from asi_tui.screens.lineage import LineageScreen
 from asi_tui.screens.mission import MissionScreen
+from asi_tui.screens.palette import PaletteScreen
+from asi_tui.screens.scaling import ScalingScreen
 from asi_tui.screens.stopping import StopScreen
 from asi_tui.screens.training import TrainingScreen
 from asi_tui.screens.transcripts import TranscriptsScreen
 from asi_tui.stop import STOP_KEYS, EmergencyStop
+from asi_tui.theme import TEXTUAL_THEMES, THEMES
+from asi_tui.wordline import run_line
 from engine.client.connection import Connection, NotConnected
 from engine.client.protocol import Answer
 from engine.client.rundir import RunPaths
@@ -45,6 +55,8 @@ from store.config import ConfigError, RunConfig, load
 
 FLUSH_SECONDS = 0.2
 AGES_SECONDS = 1.0
+MOST_SCREENS = 12
+"""Screens on top of each other, before the newest ones are given up for another."""
 
 SCREENS: tuple[tuple[str, type[Watch]], ...] = (
     ("1", MissionScreen),
@@ -52,16 +64,10 @@ SCREENS: tuple[tuple[str, type[Watch]], ...] = (
     ("3", TranscriptsScreen),
     ("4", TrainingScreen),
     ("5", LeaderboardScreen),
-)
-
-THEME = Theme(
-    name="asi",
-    primary="#7fb8c9",
-    foreground="#c9d1d6",
-    background="#12171b",
-    surface="#12171b",
-    panel="#1b2228",
-    dark=True,
+    ("6", LineageScreen),
+    ("7", ScalingScreen),
+    ("8", AuditScreen),
+    ("9", KnowledgeScreen),
 )
 
 
@@ -74,7 +80,7 @@ class Line(Protocol):
     async def command(self, name: str, **fields: Any) -> Answer:
         """Order something."""
 
-    async def query(self, name: str, target: str = "", limit: int = 200) -> Answer:
+    async def query(self, name: str, target: str = "", **fields: Any) -> Answer:
         """Ask something."""
 
 
@@ -96,6 +102,7 @@ class AsiApp(App[None]):
         connection: Line,
         emergency: EmergencyStop | None = None,
         driver_class: type[Driver] | None = StopDriver,
+        preferences: Preferences | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class)
         self.root = root
@@ -107,12 +114,14 @@ class AsiApp(App[None]):
         self.library = Library(connection.query, self._start_worker, self._changed)
         self.presence = Presence()
         self.lookout = Lookout(root)
-        self.palette = PLAIN if self.no_color else COLOURS
+        self.preferences = preferences or Preferences()
         self.animation_level = "none"
         self._drawn = (-1, 0.0)
         self._watches = {shown: kind() for shown, kind in SCREENS}
-        self.register_theme(THEME)
-        self.theme = "ansi-dark" if self.no_color else "asi"
+        for theme in TEXTUAL_THEMES:
+            self.register_theme(theme)
+        self.palette = THEMES["plain"]
+        self.choose_theme(self.preferences.theme)
         self._wall = ControlFilter()
 
     def get_line_filters(self) -> list[LineFilter]:
@@ -120,7 +129,16 @@ class AsiApp(App[None]):
         filters = list(super().get_line_filters())
         if self.no_color:  # Textual only makes colours grey; NO_COLOR asks for none
             filters = [*(one for one in filters if not isinstance(one, Monochrome)), NoColor()]
-        return [*filters, self._wall]
+        ascii_only = [AsciiFilter()] if self.preferences.ascii else []
+        return [*filters, self._wall, *ascii_only]
+
+    def choose_theme(self, name: str) -> None:
+        """Paint in the colours of a theme from now on; `NO_COLOR` has the last word."""
+        plain = self.no_color or name not in THEMES
+        self.palette = THEMES["plain" if plain else name]
+        self.theme = "ansi-dark" if plain or name == "plain" else f"asi-{name}"
+        if self.is_running:
+            self.refresh(layout=True)
 
     async def on_mount(self) -> None:
         """Start to listen and to draw; mission control is what one sees first."""
@@ -186,20 +204,31 @@ class AsiApp(App[None]):
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
-    def screen_names(self) -> list[list[tuple[str, str]]]:
-        """The numbered screens for footers, in full and short."""
-        return [[(shown, kind.NAME) for shown, kind in SCREENS], [(shown, kind.SHORT) for shown, kind in SCREENS]]
-
     def screen_keys(self) -> list[Key]:
         """One key for each numbered screen."""
         return [
-            Key((shown,), shown, kind.NAME, kind.NAME.lower(), lambda shown=shown: self.go(shown), False)  # type: ignore[misc]
+            Key((shown,), shown, kind.NAME, kind.NAME.lower(), lambda shown=shown: self.go(shown))  # type: ignore[misc]
             for shown, kind in SCREENS
         ]
 
+    def screen_forms(self) -> list[list[Key]]:
+        """The numbered screens for footers, from long to short."""
+        keys = self.screen_keys()
+        short = [key._replace(word=kind.SHORT) for key, (_, kind) in zip(keys, SCREENS, strict=True)]
+        return [keys, short, [Key(("1",), f"1-{len(keys)}", "screens", "", lambda: None, click=False)]]
+
     def shared_keys(self) -> list[Key]:
         """What can be pressed on every screen."""
-        keys = [Key(("?",), "?", "help", "the keys of this screen", self._help)]
+        keys = [
+            Key(("b",), "b", "brief", "the morning brief: what needs you, what changed, what comes", self.brief, False),
+            Key((":",), ":", "command", "the words of the shell command, typed here", self.ask_command, False),
+            Key(("ctrl+p",), "^P", "all", "everything that can be done, by name", self.show_palette, False),
+            Key(("y",), "y", "copy", "copy this text to the clipboard and to a file", self.copy_screen, False),
+            Key(("ctrl+l",), "^L", "redraw", "paint the whole screen again", self.repaint, False),
+            Key(("?",), "?", "help", "the keys of this screen", self._help),
+        ]
+        if self.model.replay is not None:
+            return [*self.model.replay.keys(), *keys, Key(("q",), "q", "leave", "leave the replay", self.action_detach)]
         phase, latched = self.model.state.phase, self.model.facts.latched
         if self.model.connected and latched:
             keys.insert(0, Key(("R",), "R", "re-arm", "say why, then a drill; then p resumes", self._ask_rearm))
@@ -212,15 +241,65 @@ class AsiApp(App[None]):
         keys.append(Key(("q",), "q", "leave", "leave; the run goes on (also Ctrl+C)", self.action_detach))
         return keys
 
-    def go(self, shown: str) -> None:
+    def go(self, shown: str) -> Watch:
         """Change to a numbered screen."""
         target = self._watches[shown]
-        if self.screen is target:
-            return
-        while len(self.screen_stack) > 2:  # the app's empty screen, a numbered one, and what was opened from it
-            self.pop_screen()
         if self.screen is not target:
-            self.switch_screen(target)
+            while len(self.screen_stack) > 2:  # the app's empty screen, a numbered one, and what was opened from it
+                self.pop_screen()
+            if self.screen is not target:
+                self.switch_screen(target)
+        return target
+
+    def open(self, target: str) -> None:
+        """Go to what a name stands for: a request, an experiment, one of its trials; nothing else is opened."""
+        state = self.model.state
+        if target in state.requests:
+            screen = self.go("2")
+            assert isinstance(screen, ApprovalsScreen)
+            screen.choose(target)
+        elif target in state.trials and target not in state.experiments:
+            screen = self.go("4")
+            assert isinstance(screen, TrainingScreen)
+            screen.choose(target)
+        elif target in state.experiments:
+            while len(self.screen_stack) > MOST_SCREENS:
+                self.pop_screen()
+            self.push_screen(ExperimentScreen(target))
+        elif target:
+            self.tell(f"nothing here is called {target[:40]!r}", bad=True)
+
+    def read(self, experiment: str) -> None:
+        """Show what the agents said for an experiment."""
+        screen = self.go("3")
+        assert isinstance(screen, TranscriptsScreen)
+        screen.choose(experiment)
+
+    def brief(self) -> None:
+        """Show the morning brief."""
+        self.push_screen(BriefScreen())
+
+    def show_palette(self) -> None:
+        """Everything that can be done, by name."""
+        screen = self.front
+        if screen is not None:
+            self.push_screen(PaletteScreen(screen.all_keys()))
+
+    def ask_command(self) -> None:
+        """A line of the shell command's words."""
+        screen = self.front
+        if screen is not None:
+            screen.put(Question(":", lambda typed: run_line(self, typed)))
+
+    def copy_screen(self) -> None:
+        """Copy what the screen in front has to give."""
+        screen = self.front
+        if screen is not None:
+            self._start_worker(outside.copy(self, screen.copied()))
+
+    def repaint(self) -> None:
+        """Paint everything again: another program may have written over it."""
+        self.refresh(repaint=True, layout=True)
 
     def _help(self) -> None:
         screen = self.front
@@ -307,7 +386,7 @@ def run_app(root: Path) -> int:
     No signal takes a stop back that counts down, not even after the app has given the terminal back: SIGHUP (the window
     closes) and SIGTERM finish it at once, and the keys that interrupt, dump or suspend other programs do nothing.
     """
-    app = AsiApp(root, Connection(root))
+    app = AsiApp(root, Connection(root, who=login(), terminal=terminal()), preferences=load_preferences())
 
     def finish(_number: int, _frame: FrameType | None) -> None:
         _leave_dead_terminal(app.emergency)
@@ -318,7 +397,7 @@ def run_app(root: Path) -> int:
     }  # fmt: skip
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        app.run(mouse=False)
+        app.run(mouse=app.preferences.mouse)
     finally:
         # Not earlier: Textual sets a handler of its own, which suspends. What is suspended kills nothing.
         previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)

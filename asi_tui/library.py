@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.client.connection import NotConnected
-from engine.client.protocol import Answer, CurvePoint
+from engine.client.protocol import (
+    Answer,
+    AuditPage,
+    BoardPage,
+    Curve,
+    Knowledge,
+    Table,
+    TranscriptEntry,
+    Verified,
+)
 
 KEPT = 200
 RETRY_SECONDS = 3.0
@@ -22,50 +31,9 @@ RETRY_SECONDS = 3.0
 T = TypeVar("T")
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """One call of an agent in a transcript. `prompt` and `reply` are blobs."""
+class Entry:
+    """One question and the newest answer to it; `error` says what went wrong with the newest attempt."""
 
-    role: str
-    agent: str = ""
-    time: float = 0.0
-    prompt: str = ""
-    reply: str = ""
-    text: str = ""
-    ok: bool = True
-    seconds: float = 0.0
-
-
-class CurveText(msgspec.Struct, frozen=True):
-    """All points of a trial."""
-
-    losses: list[CurvePoint] = []
-    scores: list[CurvePoint] = []
-
-
-class BoardRow(msgspec.Struct, frozen=True):
-    """One row of the leaderboard."""
-
-    experiment: str
-    score: float
-    rank: int = 0
-    title: str = ""
-    origin: str = ""
-    parent: str | None = ""
-    control: bool = False
-    low: float | None = None
-    high: float | None = None
-    seeds: int | None = 0
-    against_parent: float | None = None
-    against_parent_low: float | None = None
-    against_parent_high: float | None = None
-    parameters: float | None = 0
-    state_floats: float | None = 0
-    training_flops: float | None = 0
-    tokens_per_second: float | None = 0.0
-    cpu_seconds: float | None = 0.0
-
-
-class _Entry:
     def __init__(self) -> None:
         self.value: Any = None
         self.stamp: Any = object()
@@ -79,30 +47,33 @@ class Library:
 
     def __init__(
         self,
-        query: Callable[[str, str, int], Awaitable[Answer]],
+        query: Callable[..., Awaitable[Answer]],
         start: Callable[[Coroutine[Any, Any, None]], object],
         arrived: Callable[[], None],
     ) -> None:
         self._query, self._start, self._arrived = query, start, arrived
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[Any, ...], Entry] = OrderedDict()
 
-    def _get(self, name: str, target: str, stamp: Any, decode: Callable[[str], Any], limit: int = 200) -> _Entry:
-        """The newest answer; asks again when `stamp` is not the one it was asked with."""
-        entry = self._entries.setdefault((name, target), _Entry())
-        self._entries.move_to_end((name, target))
+    def get(
+        self, name: str, target: str, stamp: Any, decode: Callable[[str], Any], **fields: Any
+    ) -> Entry:
+        """The newest answer to a query; asks again when `stamp` is not the one that it was asked with."""
+        key = (name, target, *sorted(fields.items()))
+        entry = self._entries.setdefault(key, Entry())
+        self._entries.move_to_end(key)
         while len(self._entries) > KEPT:
             self._entries.popitem(last=False)
         waiting = entry.failed_at and time.monotonic() < entry.failed_at + RETRY_SECONDS
         if entry.stamp != stamp and entry.asked != stamp and not waiting:
             entry.asked = stamp
-            self._start(self._fetch(entry, name, target, stamp, decode, limit))
+            self._start(self._fetch(entry, name, target, stamp, decode, fields))
         return entry
 
     async def _fetch(
-        self, entry: _Entry, name: str, target: str, stamp: Any, decode: Callable[[str], Any], limit: int
+        self, entry: Entry, name: str, target: str, stamp: Any, decode: Callable[[str], Any], fields: dict[str, Any]
     ) -> None:
         try:
-            answer = await self._query(name, target, limit)
+            answer = await self._query(name, target, **fields)
             if answer.ok:
                 entry.value, entry.stamp, entry.error, entry.failed_at = decode(answer.text), stamp, "", 0.0
             else:
@@ -117,21 +88,45 @@ class Library:
         """The text of a blob; None while it is on its way."""
         if not sha:
             return ""
-        return self._get("blob", sha, "", str).value
+        return self.get("blob", sha, "", str).value
 
-    def curve(self, trial: str, stamp: Any) -> CurveText | None:
+    def curve(self, trial: str, stamp: Any) -> Curve | None:
         """The points of a trial."""
-        return self._get("curve", trial, stamp, _decoder(CurveText)).value
+        return self.get("curve", trial, stamp, decoder(Curve)).value
 
-    def transcript(self, experiment: str, stamp: Any) -> list[Turn] | None:
+    def transcript(self, experiment: str, stamp: Any) -> list[TranscriptEntry] | None:
         """The calls of agents for an experiment, oldest first."""
-        return self._get("transcript", experiment, stamp, _decoder(list[Turn])).value
+        return self.get("transcript", experiment, stamp, decoder(list[TranscriptEntry])).value
 
-    def leaderboard(self, stamp: Any) -> tuple[list[BoardRow] | None, str]:
-        """The leaderboard and what went wrong with the newest question."""
-        entry = self._get("leaderboard", "rank", stamp, _decoder(list[BoardRow]))
-        return entry.value, entry.error
+    def board(
+        self, stamp: Any, order: str = "rank", reverse: bool = False, where: str = "", offset: int = 0, limit: int = 200
+    ) -> Entry:
+        """A page of the leaderboard: `value` is a `BoardPage`, `error` what is wrong with the newest question."""
+        page = {"reverse": reverse, "where": where, "offset": offset, "limit": limit}
+        return self.get("leaderboard", order, stamp, decoder(BoardPage), **page)
+
+    def audit(self, stamp: Any, experiment: str = "", words: str = "", before: int = 0, limit: int = 200) -> Entry:
+        """Records in human words, newest first: `value` is an `AuditPage`."""
+        page = {"where": words, "offset": before, "limit": limit}
+        return self.get("audit", experiment, stamp, decoder(AuditPage), **page)
+
+    def verified(self, stamp: Any) -> Entry:
+        """A full check of the record: `value` is a `Verified`. Takes seconds; ask only when a person does."""
+        return self.get("verify", "", stamp, decoder(Verified))
+
+    def sql(self, statement: str, stamp: Any, limit: int = 1_000) -> Entry:
+        """The answer to one SELECT statement: `value` is a `Table`."""
+        return self.get("sql", statement, stamp, decoder(Table), limit=limit)
+
+    def output(self, trial: str, stamp: Any, limit: int = 2_000) -> Entry:
+        """The end of what a trial printed: `value` is text of unknown origin."""
+        return self.get("output", trial, stamp, str, limit=limit)
+
+    def knowledge(self, stamp: Any, words: str = "", limit: int = 200) -> Entry:
+        """What the run knows, best matches first: `value` is a list of `Knowledge`."""
+        return self.get("cognition", "", stamp, decoder(list[Knowledge]), where=words, limit=limit)
 
 
-def _decoder(kind: type[T]) -> Callable[[str], T]:
+def decoder(kind: type[T]) -> Callable[[str], T]:
+    """Validates an answer."""
     return lambda text: msgspec.json.decode(text, type=kind, strict=False)

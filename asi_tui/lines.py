@@ -7,60 +7,37 @@ through `row` or `fit`, which clean it: nothing here is ever parsed as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
-from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from asi_tui.safe import clean
+from asi_tui.theme import Palette
+
+
+class Tag(str):
+    """The name of a style, and what the text in it leads to: an experiment, a request, a key (`key:X`)."""
+
+    target: str
+
+    def __new__(cls, style: str, target: str) -> Tag:
+        """A style's name with a target."""
+        made = super().__new__(cls, style)
+        made.target = target
+        return made
+
 
 Span = tuple[str, str]
-"""A piece of clean text and the name of its style."""
+"""A piece of clean text and the name of its style, perhaps a `Tag`."""
 
 Row = tuple[Span, ...]
 
 BLANK: Row = ()
-
-COLOURS: dict[str, Style] = {
-    "": Style(color="#c9d1d6"),
-    "dim": Style(color="#7f8b93"),
-    "faint": Style(color="#4b565e"),
-    "rule": Style(color="#39434b"),
-    "strong": Style(color="#f0f3f5", bold=True),
-    "title": Style(color="#8fbcc9", bold=True),
-    "accent": Style(color="#7fb8c9"),
-    "good": Style(color="#93c08a"),
-    "warn": Style(color="#dbae6a"),
-    "bad": Style(color="#e27f78"),
-    "alarm": Style(color="#fff4f2", bgcolor="#8f2f2b", bold=True),
-    "bar": Style(color="#aeb8be", bgcolor="#1b2228"),
-    "bar.strong": Style(color="#f0f3f5", bgcolor="#1b2228", bold=True),
-    "bar.dim": Style(color="#7f8b93", bgcolor="#1b2228"),
-    "bar.good": Style(color="#93c08a", bgcolor="#1b2228", bold=True),
-    "bar.warn": Style(color="#dbae6a", bgcolor="#1b2228", bold=True),
-    "bar.bad": Style(color="#f09a93", bgcolor="#1b2228", bold=True),
-    "cursor": Style(color="#f0f3f5", bgcolor="#263742", bold=True),
-    "series.0": Style(color="#8fd0e3"),
-    "series.1": Style(color="#d0a86c"),
-    "series.2": Style(color="#8d8fa3"),
-}
-"""Style names and what they look like. Colour repeats what a word or a sign already says."""
-
-PLAIN: dict[str, Style] = {
-    name: Style(
-        bold=name in ("strong", "title", "alarm", "bad", "warn", "bar.strong", "bar.good", "bar.warn", "bar.bad"),
-        dim=name in ("dim", "faint", "rule", "series.2"),
-        reverse=name.startswith("bar") or name in ("cursor", "alarm"),
-    )
-    for name in COLOURS
-}
-"""The same names without any colour, for `NO_COLOR`."""
-
 
 def row(*parts: str | Span) -> Row:
     """Build a row; a bare string has the plain style. Empty pieces vanish."""
@@ -107,6 +84,38 @@ def spread(left: Row, right: Row, width: int, style: str = "") -> Row:
     """One row with a left and a right part; the left one is cut when they meet."""
     right = clip(right, width)
     return pad(pad(left, max(0, width - width_of(right)), style) + right, width, style)
+
+
+def tagged(line: Row, target: str) -> Row:
+    """The row with every piece of it leading to `target`."""
+    return tuple((text, Tag(style, target)) for text, style in line)
+
+
+def target_at(line: Row, x: int) -> str:
+    """What the cell `x` of a row leads to; empty where nothing does."""
+    for text, style in line:
+        x -= cell_len(text)
+        if x < 0:
+            return style.target if isinstance(style, Tag) else ""
+    return ""
+
+
+def marked(line: Row, words: str) -> Row:
+    """The row with every place that reads `words`, in any case, in the style of something found."""
+    out: list[Span] = []
+    for text, style in line:
+        folded, needle, done = text.lower(), words.lower(), 0
+        # Where folding changes lengths, places do not agree: such a piece stays unmarked.
+        while needle and len(folded) == len(text) and (place := folded.find(needle, done)) >= 0:
+            out += [(text[done:place], style), (text[place : place + len(needle)], "found")]
+            done = place + len(needle)
+        out.append((text[done:], style))
+    return tuple(span for span in out if span[0])
+
+
+def text_of(line: Row) -> str:
+    """What a row reads."""
+    return "".join(text for text, _ in line)
 
 
 def restyle(line: Row, style: str, width: int) -> Row:
@@ -169,7 +178,7 @@ class Canvas(Widget, can_focus=False):
     ALLOW_SELECT = False
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
-    def __init__(self, palette: dict[str, Style]) -> None:
+    def __init__(self, palette: Callable[[], Palette]) -> None:
         super().__init__()
         self.rows: list[Row] = []
         self._palette = palette
@@ -191,7 +200,8 @@ class Canvas(Widget, can_focus=False):
         """The strip of one line."""
         width = self.size.width
         line = self.rows[y] if y < len(self.rows) else BLANK
-        segments = [Segment(text, self._palette[style]) for text, style in line]
+        palette = self._palette()
+        segments = [Segment(text, palette[style]) for text, style in line]
         return Strip(segments).adjust_cell_length(width)
 
 

@@ -1,7 +1,7 @@
 """What the terminal knows: the run's state, the live things beside it, and the line to the engine.
 
 Messages are taken as they come and only change data; `version` counts the changes, and the screen is drawn from here
-at its own pace. No Textual in this file.
+at its own pace. No widget in this file.
 """
 
 from __future__ import annotations
@@ -9,13 +9,27 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from asi_tui.facts import Facts
+from asi_tui.lines import Row
 from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
 from store.state import Experiment, RunState, Trial, fold
+
+
+class Replay(Protocol):
+    """What plays a finished run in place of an engine; screens show its bar and offer its keys."""
+
+    def bar(self, width: int) -> Row:
+        """The line that nobody can mistake for a live run's."""
+        ...
+
+    def keys(self) -> list[Any]:
+        """Play, pause, faster, slower, jump."""
+        ...
+
 
 TICKER = 200
 TEXT_PIECES = 400
@@ -69,6 +83,7 @@ class Model:
         self.ever_connected = False
         self.load: protocol.LiveLoad | None = None
         self.facts = Facts()
+        self.replay: Replay | None = None
         self.curves: dict[str, Curve] = {}
         self.doing: dict[str, protocol.LiveStep] = {}
         self.texts: dict[str, deque[protocol.LiveText]] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
 from textual.content import Content
@@ -78,3 +79,38 @@ class ControlFilter(LineFilter):
             Segment(_HOSTILE.sub("\ufffd", segment.text), segment.style) if _HOSTILE.search(segment.text) else segment
             for segment in segments
         ]
+
+
+_ASCII = str.maketrans(
+    {"─": "-", "━": "=", "╍": "-", "┈": ".", "│": "|", "┤": "|", "├": "|", "└": "`", "┌": ",", "▸": ">", "▾": "v",
+     "●": "*", "○": "o", "■": "#", "█": "#", "▓": "#", "░": ".", "▏": "_", "…": "~", "★": "*", "✓": "+", "✗": "x",
+     "×": "x", "±": "~", "–": "-", "→": ">", "←": "<", "↑": "^", "↓": "v", "·": ".", "•": "*", "“": '"', "”": '"',
+     "Δ": "d", "≈": "~", "≤": "<", "≥": ">", "°": " ", "▁": "_", "▂": "_", "▃": "-", "▄": "-", "▅": "=",
+     "▆": "=", "▇": "#"}
+)  # fmt: skip
+
+
+def to_ascii(text: str) -> str:
+    """The text with every character that has one replaced by its nearest ASCII sign, all others by `?`.
+
+    Every cell stays a cell: a braille dot pattern becomes `:`, a wide character two signs.
+    """
+    if text.isascii():
+        return text
+    out = []
+    for character in text.translate(_ASCII):
+        if character.isascii():
+            out.append(character)
+        elif "\u2800" <= character <= "\u28ff":
+            out.append(" " if character == "\u2800" else ":")
+        else:
+            out.append("?" * cell_len(character))
+    return "".join(out)
+
+
+class AsciiFilter(LineFilter):
+    """For terminals without Unicode: lines, dots and signs in ASCII."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments in ASCII, each cell in its place."""
+        return [Segment(to_ascii(segment.text), segment.style) for segment in segments]

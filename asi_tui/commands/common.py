@@ -55,6 +55,16 @@ def who() -> str:
     return f"{login()}@{origin}" if origin else login()
 
 
+def terminal() -> str:
+    """Where this person sits: the terminal, and the address an SSH connection came from."""
+    try:
+        name = os.ttyname(0).removeprefix("/dev/")
+    except OSError:
+        name = "no terminal"
+    origin = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
+    return f"{name} from {origin}" if origin else name
+
+
 def printable(text: str) -> str:
     """One line without any character that could act on a terminal; for commands that must not import `asi_tui.safe`."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -6,39 +6,18 @@ with the keyboard quiet; findings of high severity also need a code typed from t
 
 from __future__ import annotations
 
-import difflib
 import time
 
 from asi_tui import words
-from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule, spread
-from asi_tui.safe import clean_lines
-from asi_tui.screens.base import Key, Watch
+from asi_tui.lines import BLANK, Row, Span, clip, row, rule, spread
+from asi_tui.screens.base import Watch
+from asi_tui.screens.keys import Key
+from asi_tui.screens.parts import TONES, diff_rows, fact, finding_rows, prediction_rows, source_rows
 from store.state import Experiment, Request
 
 SHOWN_SECONDS = 0.8
 QUIET_SECONDS = 0.5
 CODE_LENGTH = 4
-
-TONES = {"info": "dim", "low": "", "medium": "warn", "high": "bad"}
-
-
-def diff_rows(old: str, new: str, width: int) -> list[Row]:
-    """A unified diff, added and removed lines marked by sign and colour."""
-    before, after = clean_lines(old), clean_lines(new)
-    out: list[Row] = []
-    for line in difflib.unified_diff(before, after, lineterm="", n=3):
-        if line.startswith(("---", "+++")):
-            continue
-        style = {"+": "good", "-": "bad", "@": "accent"}.get(line[:1], "dim")
-        out.append(clip(row((" " + line, style)), width))
-    return out or [row((" no difference", "dim"))]
-
-
-def source_rows(text: str, width: int) -> list[Row]:
-    """A program with line numbers."""
-    return [
-        clip(row((f" {number:4}  ", "faint"), line), width) for number, line in enumerate(clean_lines(text), start=1)
-    ]
 
 
 class ApprovalsScreen(Watch):
@@ -69,7 +48,7 @@ class ApprovalsScreen(Watch):
         """The queue above, the card below."""
         pending = self.model.state.pending
         if self.request is None:
-            self._choose(pending[0].id if pending else "")
+            self.choose(pending[0].id if pending else "")
         request = self.request
         if request is None:
             return self._history(width, height)
@@ -93,7 +72,8 @@ class ApprovalsScreen(Watch):
         right = f" waits {words.age(now - one.asked)}, expires in {words.age(one.expires - now)} "
         return spread(left, row((right, "dim")), width)
 
-    def _choose(self, request: str) -> None:
+    def choose(self, request: str) -> None:
+        """Show the card of one request; the quiet period begins anew."""
         if request != self.chosen:
             self.chosen, self.shown_since, self.top = request, time.monotonic(), 0
 
@@ -163,7 +143,7 @@ class ApprovalsScreen(Watch):
     def _step(self, by: int) -> None:
         ids = [one.id for one in self.model.state.pending]
         if self.chosen in ids:
-            self._choose(ids[(ids.index(self.chosen) + by) % len(ids)])
+            self.choose(ids[(ids.index(self.chosen) + by) % len(ids)])
 
     def _approve(self) -> None:
         request, now = self.request, time.monotonic()
@@ -199,37 +179,3 @@ class ApprovalsScreen(Watch):
         if request is not None:
             self.asi.order("defer", target=request.id, program=request.program)
             self._step(1)
-
-
-def fact(name: str, text: str, width: int) -> list[Row]:
-    """A named fact, wrapped under itself."""
-    lines = paragraph(text, max(20, width - 14), "", "")
-    return [(*row((f" {name if index == 0 else '':<12} ", "dim")), *line) for index, line in enumerate(lines)]
-
-
-def finding_rows(found: Experiment, width: int) -> list[Row]:
-    """The findings of an experiment, the gravest first."""
-    rows: list[Row] = []
-    for one in sorted(found.findings, key=lambda f: -words.SEVERITIES.index(f.severity)):
-        where = f" (line {one.line})" if one.line else ""
-        lines = paragraph(f"{one.kind}: {one.message}{where}", width - 10, "", "")
-        for index, line in enumerate(lines):
-            rows.append((*row((f" {one.severity if index == 0 else '':<8} ", TONES[one.severity])), *line))
-    return rows or [row((" none", "dim"))]
-
-
-def prediction_rows(found: Experiment, width: int) -> list[Row]:
-    """Predictions, and beside each what came out, where it is known."""
-    outcomes = {outcome.task: outcome for outcome in found.outcomes}
-    rows: list[Row] = []
-    for one in found.predictions:
-        about = f" by about {one.size:g}" if one.size else ""
-        spans: list[Span] = [(f" {one.task:<18} ", ""), (f"{one.direction}{about}", "strong")]
-        outcome = outcomes.get(one.task)
-        if outcome is not None:
-            tone = {"held": "good", "not held": "bad"}.get(outcome.verdict, "dim")
-            spans += [("   ", ""), (outcome.verdict, tone), (f", measured {words.signed(outcome.measured)}", "")]
-        rows.append(clip(row(*spans), width))
-        if one.reason:
-            rows += paragraph(one.reason, width, "dim", " " * 20)
-    return rows or [row((" none", "dim"))]

@@ -1,4 +1,8 @@
-"""What all screens share: the footer, scrolling, one-line questions, and the small-window form."""
+"""What all screens share: drawing, scrolling, links, searching, one-line questions, keys and the mouse.
+
+A screen is a pure function from the model to rows (`body`). What a piece of text leads to stands in its style
+(`lines.Tag`), so that Enter, a click and the cursor need to know nothing about where a screen put it.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,29 @@ from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 
-from asi_tui import words
-from asi_tui.lines import BLANK, Canvas, Row, Span, clip, fit, pad, paragraph, row, spread, width_of
+from asi_tui.lines import (
+    BLANK,
+    Canvas,
+    Row,
+    Span,
+    Tag,
+    marked,
+    pad,
+    paragraph,
+    row,
+    spread,
+    target_at,
+    text_of,
+    width_of,
+)
 from asi_tui.model import Model
-from asi_tui.presence import WARNING_SECONDS
-from asi_tui.screens.header import header_row, phase_span
+from asi_tui.screens.footer import STOP_TARGET, footer_row, question_row, stop_label
+from asi_tui.screens.header import header_row
+from asi_tui.screens.keys import Key, Question
+from asi_tui.screens.short import SMALLEST, short_rows
 
 if TYPE_CHECKING:
     from asi_tui.app import AsiApp
-
-SMALLEST = (60, 16)
-"""Below this many columns and lines every screen shows the short form."""
 
 MESSAGE_SECONDS = 4.0
 READING_SPEED = 20.0
@@ -29,42 +45,31 @@ READING_SPEED = 20.0
 
 LONGEST_MESSAGE = 4
 
-TYPING_ROOM = 10
-"""Cells that stay for the answer before a question takes its short form."""
+LONGEST_ANSWER = 2_000
+
+WHEEL_LINES = 3
 
 
-class Key(NamedTuple):
-    """One thing that can be pressed now: its key names, how it is shown, a word for the footer, a line for help."""
+class Link(NamedTuple):
+    """A place of the picture that leads somewhere: its line, its first cell, what it leads to."""
 
-    names: tuple[str, ...]
-    shown: str
-    word: str
-    help: str
-    run: Callable[[], object]
-    footer: bool = True
-
-
-class Question(NamedTuple):
-    """A one-line question at the foot of the screen; Enter answers it, Esc drops it. Nothing else is blocked.
-
-    text: what is asked; `short` where there is no room for it.
-    rows: what is shown above the screen's own content while it is open, for a width and at most a height.
-    dropped: what is said when it is dropped.
-    """
-
-    text: str
-    answer: Callable[[str], object]
-    short: str = ""
-    rows: Callable[[int, int], list[Row]] = lambda width, height: []
-    dropped: str = ""
+    y: int
+    x: int
+    target: str
 
 
 class Watch(Screen[None]):
-    """A screen that is drawn from the model: `body` gives its rows, `keys` what can be pressed."""
+    """A screen that is drawn from the model: `body` gives its rows, `keys` what can be pressed.
+
+    SCROLLS: its body is one long text, cut by `scrolled`. LINKS: a cursor goes over the tagged places of the body.
+    SEARCHES: `/` finds words in it.
+    """
 
     NAME = ""
     SHORT = ""
     SCROLLS = False
+    LINKS = False
+    SEARCHES = False
     AUTO_FOCUS = None
 
     def __init__(self) -> None:
@@ -74,7 +79,11 @@ class Watch(Screen[None]):
         self.page = 1
         self.question: Question | None = None
         self.typed = ""
+        self.sought = ""
         self.last_key = 0.0
+        self.links: list[Link] = []
+        self.chosen_link: Link | None = None
+        self._text: Sequence[Row] = ()
         self._message: Span = ("", "")
         self._message_until = 0.0
 
@@ -90,7 +99,7 @@ class Watch(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """One canvas for everything."""
-        self.canvas = Canvas(self.asi.palette)
+        self.canvas = Canvas(lambda: self.asi.palette)
         yield self.canvas
 
     def on_screen_resume(self) -> None:
@@ -111,6 +120,25 @@ class Watch(Screen[None]):
         """This screen's own keys that apply now."""
         return []
 
+    def open(self, target: str) -> None:
+        """Go where a tagged place leads; by Enter on the cursor or by a click."""
+        self.asi.open(target)
+
+    def find(self, text: str, step: int) -> bool:
+        """Go to the next (or, with -1, previous) place that reads `text`; False where there is none."""
+        rows, folded = self._text, text.lower()
+        places = [index for index, line in enumerate(rows) if folded in text_of(line).lower()]
+        after = [index for index in places if (index > self.top if step > 0 else index < self.top)]
+        if not places:
+            return False
+        self.top = (after or places)[0 if step > 0 else -1]
+        return True
+
+    def copied(self) -> str:
+        """What `y` copies: the whole text of a screen that scrolls, else what is in view."""
+        rows = self._text if self._text else (self.canvas.rows[1:-1] if self.canvas else [])
+        return "\n".join(text_of(line).rstrip() for line in rows)
+
     # --- drawing ---------------------------------------------------------------------------------------------------
 
     def draw(self) -> None:
@@ -119,19 +147,24 @@ class Watch(Screen[None]):
         if self.canvas is None or not width or not height:
             return
         if width < SMALLEST[0] or height < SMALLEST[1]:
-            self.canvas.show(self._short_form(width, height))
+            room = max(0, height - 2)
+            asked = self.question.rows(width, room) if self.question is not None else []
+            footer = self.footer(width) if self.question is not None else None
+            self.canvas.show(short_rows(self.model, asked, footer, width, height))
             return
         said = self._long_message(width)
         room = height - 2 - len(said)
         asked = self.question.rows(width, room) if self.question is not None else []
         own = self.body(width, room - len(asked)) if room > len(asked) else []
+        if self.sought:
+            own = [marked(line, self.sought) for line in own]
         rows = [*asked, *own][:room]
         rows += [BLANK] * (room - len(rows))
-        self.canvas.show([self.header(width), *rows, *said, self.footer(width)])
+        self.canvas.show(self._with_cursor([self.header(width), *rows, *said, self.footer(width)]))
 
     def scrolled(self, rows: Sequence[Row], height: int, follow: bool = False) -> list[Row]:
         """The part of `rows` that is in view; keeps the scroll position inside."""
-        self.page = max(1, height)
+        self.page, self._text = max(1, height), rows
         last = max(0, len(rows) - height)
         self.top = last if follow else max(0, min(self.top, last))
         return list(rows[self.top : self.top + height])
@@ -140,7 +173,7 @@ class Watch(Screen[None]):
         """Where one is in a long text."""
         if total <= self.page:
             return ""
-        return f"{self.top + 1}–{min(total, self.top + self.page)} of {total}"
+        return f"{self.top + 1:,}–{min(total, self.top + self.page):,} of {total:,}"
 
     def header(self, width: int) -> Row:
         """Run, state, sandbox, approvals, progress, best, connection."""
@@ -148,21 +181,14 @@ class Watch(Screen[None]):
 
     def footer(self, width: int) -> Row:
         """A question, a message, or the keys; always the stop key at the right."""
-        stop = self._stop_label(width)
+        stop = stop_label(self.model, width)
         room = width - width_of(stop)
         if self.question is not None:
             return spread(question_row(self.question, self.typed, room), stop, width, "bar")
         said = self._said
         if said[0] and cell_len(said[0]) < room:
             return spread(row((" " + said[0], said[1])), stop, width, "bar")
-        own = [key for key in self.keys() if key.footer]
-        shared = [key for key in self.asi.shared_keys() if key.footer]
-        for screens in (*self.asi.screen_names(), [("1-5", "screens")]):
-            hints = [*((key.shown, key.word) for key in own), *screens, *((key.shown, key.word) for key in shared)]
-            line = row(*(span for shown, word in hints for span in ((f" {shown}", "bar.strong"), (f" {word}", "bar"))))
-            if width_of(line) <= room:
-                break
-        return spread(line, stop, width, "bar")
+        return footer_row(self.keys(), self.asi.screen_forms(), self.asi.shared_keys(), stop, width)
 
     @property
     def _said(self) -> Span:
@@ -172,40 +198,63 @@ class Watch(Screen[None]):
     def _long_message(self, width: int) -> list[Row]:
         """A message that does not fit beside the stop key stands above the footer, in full."""
         text, style = self._said
-        if not text or cell_len(text) < width - width_of(self._stop_label(width)):
+        if not text or cell_len(text) < width - width_of(stop_label(self.model, width)):
             return []
         return [pad(line, width, "bar") for line in paragraph(text, width, style)][:LONGEST_MESSAGE]
 
-    def _stop_label(self, width: int) -> Row:
-        if self.model.connected:
-            return row((" ^\\ STOP ", "bar.bad"))
-        if self.model.ever_connected and not self.model.over:
-            command = f"asi kill {self.model.name}"
-            label = f"not connected: ^\\ STOP or `{command}`" if width >= 100 else f"^\\ or `{command}`"
-            return row((f" {label} ", "alarm"))
-        return row((" ^\\ STOP ", "bar.dim"))
+    # --- links -----------------------------------------------------------------------------------------------------
 
-    def _short_form(self, width: int, height: int) -> list[Row]:
-        """What fits into a window that is too small for the screen."""
-        model, state = self.model, self.model.state
-        line = "live" if model.connected else "NOT CONNECTED"
-        name = fit(model.name, min(len(model.name), 14))
-        head = pad(row((f" {name} {phase_span(model)[0]} {line}", "bar.strong")), width, "bar")
-        room = max(0, height - 2)
-        rows = self.question.rows(width, room) if self.question is not None else []
-        rows = [*rows, *paragraph(situation(model), width)]
-        if model.deadman_left and model.deadman_left <= WARNING_SECONDS:
-            rows.insert(0, row((f" dead-man {words.age(model.deadman_left)}: press any key", "warn")))
-        if state.pending:
-            rows.append(row((f" {words.plural(len(state.pending), 'approval')} waiting", "warn")))
-        best = model.best()
-        if best is not None and best.scored is not None:
-            rows.append(row(" best ", (words.scored(best.scored), "strong"), f" {best.title}"))
-        rows.append(row((f" more at {SMALLEST[0]}×{SMALLEST[1]} and above", "dim")))
-        last = self.footer(width) if self.question is not None else row(("q leave", "bar"), (" ^\\ STOP ", "bar.bad"))
-        rows = [clip(line, width) for line in rows[:room]]
-        picture = [head, *rows, *[BLANK] * (room - len(rows)), pad(last, width, "bar")]
-        return picture[:height] if height > 1 else [picture[-1]]
+    def _with_cursor(self, picture: list[Row]) -> list[Row]:
+        """Take down where the picture leads, and show the cursor on one of the places."""
+        if not self.LINKS:
+            return picture
+        self.links = [link for y, line in enumerate(picture[1:-1], 1) for link in _links(y, line)]
+        chosen = self.chosen_link
+        if chosen is None or not self.links:
+            return picture
+        # Rows move while a run goes on: the cursor stays with what it points at, nearest to where it was.
+        same = [link for link in self.links if link.target == chosen.target] or self.links
+        self.chosen_link = now = min(same, key=lambda link: (abs(link.y - chosen.y), abs(link.x - chosen.x)))
+        picture[now.y] = _restyled(picture[now.y], now)
+        return picture
+
+    def step_link(self, by: int) -> None:
+        """Move the cursor over the places that lead somewhere."""
+        if not self.links:
+            return
+        if self.chosen_link is None:
+            self.chosen_link = self.links[0 if by > 0 else -1]
+            return
+        column = [link for link in self.links if link.x == self.chosen_link.x]
+        at = column.index(self.chosen_link) if self.chosen_link in column else 0
+        self.chosen_link = column[max(0, min(len(column) - 1, at + by))]
+
+    def cross_links(self, by: int) -> None:
+        """Move the cursor to the nearest place in another column."""
+        chosen = self.chosen_link
+        if chosen is None:
+            self.step_link(1)
+            return
+        beside = [link for link in self.links if (link.x - chosen.x) * by > 0]
+        if beside:
+            self.chosen_link = min(beside, key=lambda link: (abs(link.x - chosen.x), abs(link.y - chosen.y)))
+
+    def _open_link(self) -> None:
+        if self.chosen_link is not None:
+            self.open(self.chosen_link.target)
+
+    def link_keys(self) -> list[Key]:
+        """The cursor over what leads somewhere, where the screen has one."""
+        if not self.LINKS or not self.links:
+            return []
+        chosen = self.chosen_link is not None
+        return [
+            Key(("enter",), "Enter", "open", "open what the cursor is on", self._open_link, chosen),
+            Key(("up", "k"), "↑", "", "the cursor up", lambda: self.step_link(-1), False),
+            Key(("down", "j", "tab"), "↓", "choose", "the cursor down", lambda: self.step_link(1)),
+            Key(("left", "h", "shift+tab"), "←", "", "the cursor to the left", lambda: self.cross_links(-1), False),
+            Key(("right", "l"), "→", "", "the cursor to the right", lambda: self.cross_links(1), False),
+        ]  # fmt: skip
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -221,7 +270,7 @@ class Watch(Screen[None]):
 
     def put(self, question: Question) -> None:
         """Put a question into the footer, with all that belongs to it."""
-        self.question, self.typed = question, ""
+        self.question, self.typed = question, question.typed
         self.draw()
 
     def scroll_keys(self) -> list[Key]:
@@ -235,11 +284,36 @@ class Watch(Screen[None]):
         return [
             Key(("up", "k"), "↑", "", "one line up", by(-1), False),
             Key(("down", "j"), "↓", "", "one line down", by(1), False),
-            Key(("pageup",), "PgUp", "", "one page up", lambda: self.scroll_lines(-self.page), False),
-            Key(("pagedown", "space"), "PgDn", "", "one page down", lambda: self.scroll_lines(self.page), False),
+            Key(("pageup", "ctrl+b"), "PgUp", "", "one page up", lambda: self.scroll_lines(-self.page), False),
+            Key(("pagedown", "space", "ctrl+f"), "PgDn", "", "one page down", lambda: self.scroll_lines(self.page),
+                False),
+            Key(("ctrl+u",), "^U", "", "half a page up", lambda: self.scroll_lines(-(self.page // 2)), False),
+            Key(("ctrl+d",), "^D", "", "half a page down", lambda: self.scroll_lines(self.page // 2), False),
             Key(("home", "g"), "Home", "", "to the beginning", by(-(10**9)), False),
             Key(("end", "G"), "End", "", "to the end", by(10**9), False),
-        ]
+        ]  # fmt: skip
+
+    def search_keys(self) -> list[Key]:
+        """Searching, where the screen can be searched."""
+        if not self.SEARCHES:
+            return []
+        keys = [Key(("/",), "/", "find", "find words on this screen", self._ask_words, False)]
+        if self.sought:
+            keys += [
+                Key(("n",), "n", "next", f"the next “{self.sought[:20]}”", lambda: self.seek(self.sought, 1), False),
+                Key(("N",), "N", "", f"the previous “{self.sought[:20]}”", lambda: self.seek(self.sought, -1), False),
+            ]
+        return keys
+
+    def _ask_words(self) -> None:
+        self.put(Question("find:", lambda typed: self.seek(typed, 1)))
+
+    def seek(self, text: str, step: int) -> None:
+        """Go to where `text` stands next; nothing typed ends the search."""
+        self.sought = text
+        if text and not self.find(text, step):
+            self.sought = ""
+            self.say(f"“{text}” is not here", bad=True)
 
     def scroll_lines(self, lines: int) -> None:
         """Scroll; the next drawing keeps the position inside the text."""
@@ -247,7 +321,8 @@ class Watch(Screen[None]):
 
     def all_keys(self) -> list[Key]:
         """Everything that can be pressed now, this screen's own keys first."""
-        return [*self.keys(), *self.scroll_keys(), *self.asi.shared_keys(), *self.asi.screen_keys()]
+        own = [*self.keys(), *self.link_keys(), *self.scroll_keys(), *self.search_keys()]
+        return [*own, *self.asi.shared_keys(), *self.asi.screen_keys()]
 
     def on_key(self, event: events.Key) -> None:
         """Hand the key to the question or to the first key that wants it."""
@@ -257,22 +332,64 @@ class Watch(Screen[None]):
             self._type(event)
         else:
             name = event.character if event.character and event.character.isprintable() else event.key
-            if name == " ":
-                name = "space"
-            for key in self.all_keys():
-                if name in key.names:
-                    key.run()
-                    break
+            self._press("space" if name == " " else name)
         self.last_key = time.monotonic()
         if self.is_current:
             self.draw()
+
+    def _press(self, name: str) -> None:
+        key = next((key for key in self.all_keys() if name in key.names), None)
+        if key is not None:
+            key.run()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click presses what it hits in the footer, and opens what leads somewhere."""
+        event.stop()
+        self.asi.person_acted()
+        rows = self.canvas.rows if self.canvas is not None else []
+        target = target_at(rows[event.y], event.x) if 0 <= event.y < len(rows) else ""
+        if target == STOP_TARGET:
+            self.asi.emergency.press()
+        elif self.question is not None:
+            pass  # what is being typed must not be lost to a stray click
+        elif target.startswith("key:"):
+            self._press(target.removeprefix("key:"))
+        elif target:
+            self.open(target)
+        if self.is_current:
+            self.draw()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel scrolls."""
+        self._wheel(event, WHEEL_LINES)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel scrolls."""
+        self._wheel(event, -WHEEL_LINES)
+
+    def _wheel(self, event: events.MouseEvent, lines: int) -> None:
+        event.stop()
+        self.wheel(lines)
+        self.draw()
+
+    def wheel(self, lines: int) -> None:
+        """What the wheel moves."""
+        if self.SCROLLS:
+            self.scroll_lines(lines)
+        elif self.LINKS:
+            self.step_link(1 if lines > 0 else -1)
 
     def on_paste(self, event: events.Paste) -> None:
         """Paste into a question; anywhere else a paste does nothing."""
         event.stop()
         if self.question is not None:
-            self.typed = (self.typed + " ".join(event.text.split()))[:500]
+            self._typed(self.typed + " ".join(event.text.split()))
             self.draw()
+
+    def _typed(self, text: str) -> None:
+        self.typed = text[:LONGEST_ANSWER]
+        if self.question is not None:
+            self.question.changed(self.typed)
 
     def _type(self, event: events.Key) -> None:
         question = self.question
@@ -285,40 +402,33 @@ class Watch(Screen[None]):
             self.question = None
             question.answer(self.typed.strip())
         elif event.key == "backspace":
-            self.typed = self.typed[:-1]
+            self._typed(self.typed[:-1])
         elif event.key == "ctrl+u":
-            self.typed = ""
+            self._typed("")
+        elif event.key == "ctrl+w":
+            self._typed(" ".join(self.typed.split()[:-1]))
         elif event.character and event.character.isprintable():
-            self.typed = (self.typed + event.character)[:500]
+            self._typed(self.typed + event.character)
 
 
-def situation(model: Model) -> str:
-    """What goes on, in a sentence or two; the latch goes before everything that the engine has said."""
-    facts = model.facts
-    if facts.latched:
-        return words.latched_situation(facts.latched, facts.puller, model.name)
-    return words.situation(model.state, model.name)
+def _links(y: int, line: Row) -> list[Link]:
+    """The places of one line that lead somewhere, each at its first cell."""
+    found: list[Link] = []
+    x, last = 0, ""
+    for text, style in line:
+        target = style.target if isinstance(style, Tag) else ""
+        if target and target != last and not target.startswith("key:"):
+            found.append(Link(y, x, target))
+        x, last = x + cell_len(text), target
+    return found
 
 
-def question_row(question: Question, typed: str, room: int) -> Row:
-    """A question and what has been typed; its end stays in view."""
-    text = question.text
-    if question.short and cell_len(text) + TYPING_ROOM > room:
-        text = question.short
-    tail = max(8, room - cell_len(text) - 4)
-    return row((f" {text} ", "bar.strong"), (typed[-tail:], "bar"), ("▏", "bar.strong"))
-
-
-def table(columns: Sequence[tuple[str, int, str]], cells: Sequence[Sequence[Span | str]], indent: int = 1) -> list[Row]:
-    """Rows with aligned columns; `columns` are `(head, width, align)`, a head of empty strings is left out."""
-    out: list[Row] = []
-    space = " " * indent
-    if any(head for head, _, _ in columns):
-        out.append(row((space + "  ".join(fit(head, width, align) for head, width, align in columns), "dim")))
-    for line in cells:
-        spans: list[Span] = [(space, "")]
-        for index, ((_, width, align), cell) in enumerate(zip(columns, line, strict=True)):
-            text, style = cell if isinstance(cell, tuple) else (cell, "")
-            spans.append((("  " if index else "") + fit(text, width, align), style))
-        out.append(tuple(spans))
-    return out
+def _restyled(line: Row, link: Link) -> Row:
+    """The line with the link's place in the style of the cursor."""
+    out: list[Span] = []
+    x = 0
+    for text, style in line:
+        here = isinstance(style, Tag) and style.target == link.target and x >= link.x
+        out.append((text, Tag("cursor", link.target) if here else style))
+        x += cell_len(text)
+    return tuple(out)

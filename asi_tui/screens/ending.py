@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from asi_tui import words
 from asi_tui.lines import Row, Span, clip, fit, row, rule
 from asi_tui.model import Model
-from asi_tui.screens.base import Key, Question, Watch, table
+from asi_tui.screens.base import Watch
+from asi_tui.screens.keys import Key, Question
+from asi_tui.screens.parts import table
 from asi_tui.screens.progress import progress
 
 SHORTEST = 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule
-from asi_tui.screens.approvals import diff_rows, fact, finding_rows, prediction_rows, source_rows
-from asi_tui.screens.base import Key, Watch, table
+from asi_tui.screens.base import Watch
 from asi_tui.screens.ending import end_key
+from asi_tui.screens.keys import Key
+from asi_tui.screens.parts import diff_rows, fact, finding_rows, prediction_rows, source_rows, table
 from store.state import Experiment, Trial
 
 
@@ -40,7 +41,7 @@ class ExperimentScreen(Watch):
         return keys
 
     def _open_parent(self) -> None:
-        self.app.push_screen(ExperimentScreen(self.model.state.experiments[self.experiment].parent))
+        self.open(self.model.state.experiments[self.experiment].parent)
 
     def _rows(self, found: Experiment, width: int) -> list[Row]:
         parent = self.model.state.experiments.get(found.parent)

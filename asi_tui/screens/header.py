@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from asi_tui import words
-from asi_tui.lines import Row, Span, fit, row, spread, width_of
+from asi_tui.lines import Row, Span, fit, pad, row, spread, width_of
 from asi_tui.model import Model
 from asi_tui.presence import WARNING_SECONDS
 from store.config import RunConfig
@@ -40,6 +40,8 @@ def arrange(parts: Sequence[Sequence[Form]], width: int) -> Row:
 
 def header_row(model: Model, config: RunConfig, width: int) -> Row:
     """The header in `width` cells."""
+    if model.replay is not None:
+        return pad(model.replay.bar(width), width, "replay")
     line = line_state(model, width)
     parts = [
         _state(model, width), _deadman(model), _sandbox(model), _approvals(model), _count(model, config), _best(model),

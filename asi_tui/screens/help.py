@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from asi_tui.lines import BLANK, Row, fit, paragraph, row, rule
-from asi_tui.screens.base import Key, Watch
+from asi_tui.screens.base import Watch
+from asi_tui.screens.keys import Key
 
 GLOSSARY = (
     ("score", "gain over the baseline, in units of the baseline's own seed-to-seed noise; ± is half a 95 % interval"),

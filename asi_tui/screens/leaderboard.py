@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from asi_tui import words
-from asi_tui.library import BoardRow
 from asi_tui.lines import Row, Span, clip, pad, restyle, row, rule
-from asi_tui.screens.base import Key, Watch, table
-from asi_tui.screens.experiment import ExperimentScreen
-from asi_tui.screens.mission import interval
+from asi_tui.screens.base import Watch
+from asi_tui.screens.keys import Key
+from asi_tui.screens.parts import interval, table
+from engine.client.protocol import BoardRow
 
 
 class Column(NamedTuple):
@@ -78,7 +78,8 @@ class LeaderboardScreen(Watch):
         """The rows in the wanted order, and what went wrong with the newest question."""
         state = self.model.state
         stamp = tuple((one.id, one.scored.seeds, one.scored.score) for one in state.ranking() if one.scored)
-        found, error = self.asi.library.leaderboard(hash(stamp))
+        entry = self.asi.library.board(hash(stamp))
+        found, error = entry.value.rows if entry.value is not None else None, entry.error
         key = (id(found), self.sort, self.reverse)
         if found is not None and self._sorted[0] != key:
             column = next(one for one in COLUMNS if one.head == self.sort)
@@ -166,7 +167,7 @@ class LeaderboardScreen(Watch):
 
     def _open(self) -> None:
         if self.cursor in self.model.state.experiments:
-            self.app.push_screen(ExperimentScreen(self.cursor))
+            self.open(self.cursor)
 
 
 def _fitting(width: int) -> tuple[list[Column], int]:

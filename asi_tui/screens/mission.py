@@ -5,10 +5,12 @@ from __future__ import annotations
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, fit, paragraph, row, rule, spread
 from asi_tui.presence import WARNING_SECONDS
-from asi_tui.screens.base import Key, Watch, situation, table
+from asi_tui.screens.base import Watch
 from asi_tui.screens.ending import end_key
+from asi_tui.screens.keys import Key
+from asi_tui.screens.parts import VERDICT_TONES, device_row, interval, score_cell, table
 from asi_tui.screens.progress import progress
-from store.events import ExperimentScored
+from asi_tui.screens.short import situation
 from store.state import Experiment
 
 WIDE = 130
@@ -140,9 +142,9 @@ class MissionScreen(Watch):
             event = found.scored
             assert event is not None
             word = words.verdict(event.low, event.high)
-            tone = {"better": "good", "worse": "bad"}.get(word, "dim")
+            tone = VERDICT_TONES.get(word, "dim")
             mark = "★ " if found is self.model.best() else ""
-            line: list[Span | str] = [(words.short_id(found), "dim"), (_score_cell(event), "strong"), (word, tone)]
+            line: list[Span | str] = [(words.short_id(found), "dim"), (score_cell(event), "strong"), (word, tone)]
             if axis:
                 line.append((interval(event.score, event.low, event.high, extent, axis), tone))
             line += [mark + words.origin_mark(found) + words.title(found), (words.plural(event.seeds, "seed"), "dim")]
@@ -180,8 +182,7 @@ class MissionScreen(Watch):
                          ("  disk ", "dim"), f"{words.size(load.disk_free)} free",
                          ("  trials ", "dim"), f"{load.trials} of {load.slots}"), width)
             )  # fmt: skip
-            rows += [device_row(device.name, device.utilisation, device.memory_used, device.memory_total,
-                                device.temperature, device.power, width) for device in load.devices]  # fmt: skip
+            rows += [device_row(device, width) for device in load.devices]  # fmt: skip
         worked = state.working_seconds + (max(0.0, model.now - state.working_since) if state.working_since else 0.0)
         budget = self.asi.config.budget
         parts: list[Span] = [(" worked ", "dim"), (_spent(worked, budget.wall_hours), "")]
@@ -229,33 +230,3 @@ class MissionScreen(Watch):
 def _spent(seconds: float, cap_hours: float) -> str:
     """An amount of time, and the cap on it where there is one."""
     return words.age(seconds) + (f" of {words.span(cap_hours * 3600)}" if cap_hours else "")
-
-
-def device_row(
-    name: str, utilisation: float, used: float, total: float, temperature: float, power: float, width: int
-) -> Row:
-    """One GPU in a line."""
-    return clip(row((" gpu ", "dim"), (bar(utilisation, 8), "accent"), f" {utilisation:4.0%}", ("   memory ", "dim"),
-                    f"{used / 2**30:.1f} of {words.size(total)}", (f"   {temperature:.0f} °C {power:.0f} W  ", "dim"),
-                    (name, "dim")), width)  # fmt: skip
-
-
-def _score_cell(event: ExperimentScored) -> str:
-    return words.score_cell(event.score, event.low, event.high)
-
-
-def interval(value: float, low: float, high: float, extent: float, width: int) -> str:
-    """An interval drawn around zero: `├──●──┤`, with `│` at zero."""
-    cells = [" "] * width
-
-    def place(x: float) -> int:
-        return max(0, min(width - 1, round((x / extent + 1) / 2 * (width - 1))))
-
-    cells[place(0.0)] = "│"
-    if words.known(low, high):
-        first, last = place(low), place(high)
-        for index in range(first + 1, last):
-            cells[index] = "─"
-        cells[first], cells[last] = "├", "┤"
-    cells[place(value)] = "●"
-    return "".join(cells)

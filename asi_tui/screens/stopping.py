@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, bar, clip, fit, pad, paragraph, row, rule, spread, width_of
-from asi_tui.screens.base import Key, Question, Watch, question_row
+from asi_tui.screens.base import Watch
+from asi_tui.screens.footer import question_row
+from asi_tui.screens.keys import Key, Question
 from asi_tui.screens.proof import killed_rows, proved
 from engine.client.connection import NotConnected
 

@@ -6,9 +6,10 @@ from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, bar, beside, clip, row, rule
 from asi_tui.model import Curve
 from asi_tui.plot import SIGNS, Series, plot
-from asi_tui.screens.base import Key, Watch, table
+from asi_tui.screens.base import Watch
 from asi_tui.screens.ending import end_key
-from asi_tui.screens.mission import device_row
+from asi_tui.screens.keys import Key
+from asi_tui.screens.parts import device_row, table
 from store.state import Trial
 
 LISTED = 5
@@ -45,6 +46,10 @@ class TrainingScreen(Watch):
         else:
             rows += self._plot(trial, width, room, self.sealed)
         return [*rows, *load]
+
+    def choose(self, trial: str) -> None:
+        """Show one trial."""
+        self.chosen, self.chosen_task = trial, ""
 
     def _trials(self) -> list[Trial]:
         running = sorted(self.model.state.running_trials, key=lambda trial: trial.started)
@@ -144,8 +149,7 @@ class TrainingScreen(Watch):
                      f" {load.memory_used / 2**30:.1f} of {words.size(load.memory_total)}",
                      ("   engine lag ", "dim"), f"{load.loop_lag_ms:.0f} ms"), width),
         ]  # fmt: skip
-        rows += [device_row(device.name, device.utilisation, device.memory_used, device.memory_total,
-                            device.temperature, device.power, width) for device in load.devices]  # fmt: skip
+        rows += [device_row(device, width) for device in load.devices]  # fmt: skip
         return rows
 
     # --- keys ------------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from asi_tui import words
-from asi_tui.library import Turn
 from asi_tui.lines import BLANK, Row, clip, fit, pad, row, rule, wrap
 from asi_tui.safe import clean_lines
-from asi_tui.screens.base import Key, Watch
+from asi_tui.screens.base import Watch
+from asi_tui.screens.keys import Key
+from engine.client.protocol import TranscriptEntry
 from store.state import Experiment
 
 LIST_WIDTH = 34
@@ -50,6 +51,10 @@ class TranscriptsScreen(Watch):
         text += [BLANK] * (height - len(text))
         return [(*pad(a, LIST_WIDTH), (" │ ", "rule"), *b) for a, b in zip(listing, text, strict=True)]
 
+    def choose(self, experiment: str) -> None:
+        """Show one experiment's conversation from its beginning."""
+        self.chosen, self.follow, self.top = experiment, False, 0
+
     def _listed(self) -> list[Experiment]:
         """Experiments that have something to read, the newest first."""
         talked = {call.experiment for call in self.model.state.calls.values()} | set(self.model.texts)
@@ -84,7 +89,9 @@ class TranscriptsScreen(Watch):
             self._built = (key, self._build(found, turns, width, prompts))
         return self._built[1]
 
-    def _build(self, found: Experiment, turns: list[Turn] | None, width: int, prompts: tuple[str, ...]) -> list[Row]:
+    def _build(
+        self, found: Experiment, turns: list[TranscriptEntry] | None, width: int, prompts: tuple[str, ...]
+    ) -> list[Row]:
         rows: list[Row] = []
         if turns is None:
             rows.append(row((" on its way …", "dim")))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -17,7 +17,8 @@ RETRY_FIRST = 0.2
 RETRY_LAST = 5.0
 ANSWER_TIMEOUT = 30.0
 LONG_ANSWERS = {"park": 4000.0, "rearm": 120.0}  # trials get their grace to write checkpoints; a drill takes a while
-QUERIES = frozenset({"blob", "curve", "transcript", "leaderboard"})
+LONG_QUERIES = {"verify": 600.0, "sql": 60.0, "audit": 60.0}
+QUERIES = frozenset(get_args(protocol.QueryName))
 
 
 class NotConnected(Exception):
@@ -40,14 +41,17 @@ class Lost(msgspec.Struct, frozen=True):
 class Connection:
     """One client of one run. With `live` off it only asks and commands: no records, no live frames.
 
+    `who` and `terminal` are what the other supervisors see of this one.
+
     `messages()` runs the line; `command` and `query` use it while it is up. `since` is the last sequence number the
     caller has folded and is advanced by the caller's own progress through `messages()`.
     """
 
-    def __init__(self, root: Path, since: int = 0, live: bool = True) -> None:
+    def __init__(self, root: Path, since: int = 0, live: bool = True, who: str = "", terminal: str = "") -> None:
         self.paths = RunPaths(root)
         self.since = since
         self.live = live
+        self.who, self.terminal = who, terminal
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[protocol.Answer]] = {}
         self._next_id = 0
@@ -81,7 +85,8 @@ class Connection:
         token = self.paths.token.read_text().strip()
         reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=protocol.MAX_LINE)
         try:
-            writer.write(msgspec.json.encode(protocol.Hello(token=token, since=self.since, live=self.live)) + b"\n")
+            hello = protocol.Hello(token, self.since, live=self.live, who=self.who, terminal=self.terminal)
+            writer.write(msgspec.json.encode(hello) + b"\n")
             await writer.drain()
             while line := await reader.readline():
                 message = protocol.decode_from_engine(line)
@@ -120,10 +125,11 @@ class Connection:
             LONG_ANSWERS.get(name, ANSWER_TIMEOUT),
         )
 
-    async def query(self, name: str, target: str = "", limit: int = 200) -> protocol.Answer:
+    async def query(self, name: str, target: str = "", **fields: Any) -> protocol.Answer:
         """Ask for something that is not in the state. Raises `NotConnected`."""
         return await self._ask(
-            lambda number: protocol.Query(id=number, name=name, target=target, limit=limit)  # type: ignore[arg-type]
+            lambda number: protocol.Query(id=number, name=name, target=target, **fields),  # type: ignore[arg-type]
+            LONG_QUERIES.get(name, ANSWER_TIMEOUT),
         )
 
     async def _ask(self, build: Any, timeout: float = ANSWER_TIMEOUT) -> protocol.Answer:

@@ -29,25 +29,29 @@ class Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True)
 class Hello(Message, frozen=True, tag="hello"):
     """First line of a client. `since` is the last sequence number it has, 0 for a fresh one.
 
-    With `live` off the client only asks and commands: it is sent neither records nor live frames.
+    With `live` off the client only asks and commands: it is sent neither records nor live frames. `who` and
+    `terminal` (a tty, and the address an SSH connection came from) are shown to the other supervisors.
     """
 
     token: str
     since: int = 0
     protocol: int = PROTOCOL
     live: bool = True
+    who: str = ""
+    terminal: str = ""
 
 
 class Command(Message, frozen=True, tag="command"):
     """Ask the engine to do something. `who` is the person's login; the engine checks the uid of the socket's peer.
 
     `end` kills one trial, named by `target`. `present` only says that a person is at the keys (see `[deadman]`);
-    attaching says no such thing. Every other command says it too.
+    attaching says no such thing. Every other command says it too. `look` says what this client's person looks at
+    (`target`: a request's id, or empty) and renews nothing; other supervisors are shown it.
     """
 
     id: int
     name: Literal[
-        "pause", "resume", "freeze", "park", "stop", "rearm", "end", "present",
+        "pause", "resume", "freeze", "park", "stop", "rearm", "end", "present", "look",
         "approve", "reject", "defer", "propose",
     ]  # fmt: skip
     who: str = ""
@@ -57,17 +61,34 @@ class Command(Message, frozen=True, tag="command"):
     title: str = ""
 
 
-class Query(Message, frozen=True, tag="query"):
-    """Ask for something that is not in the state: a blob's text, a leaderboard page, a trial's points.
+QueryName = Literal["blob", "curve", "transcript", "leaderboard", "sql", "audit", "verify", "output", "cognition"]
 
-    `blob`: target = sha256. `curve`: target = trial id. `transcript`: target = experiment id. `leaderboard`: rows as
-    DuckDB sees them, target = order column.
+
+class Query(Message, frozen=True, tag="query"):
+    """Ask for something that is not in the state. The answer's `text` is JSON, but for `blob`.
+
+    | name | target | where | answer |
+    |---|---|---|---|
+    | `blob` | sha256 | | its text |
+    | `curve` | trial id | | `Curve` |
+    | `transcript` | experiment id | | list of `TranscriptEntry` |
+    | `leaderboard` | column to order by | a DuckDB condition over the leaderboard's columns | `BoardPage` |
+    | `sql` | one SELECT statement | | `Table` |
+    | `audit` | experiment id | words that kind, actor or text must hold | `AuditPage`, newest first |
+    | `verify` | | | `Verified` |
+    | `output` | trial id | | the end of what the trial printed, at most `limit` lines |
+    | `cognition` | | words to search for | list of `Knowledge` |
+
+    `offset` and `limit` choose a page of rows; `reverse` turns the order round.
     """
 
     id: int
-    name: Literal["blob", "curve", "transcript", "leaderboard"]
+    name: QueryName
     target: str = ""
     limit: int = 200
+    offset: int = 0
+    where: str = ""
+    reverse: bool = False
 
 
 # --- from the engine -------------------------------------------------------------------------------------------------
@@ -137,6 +158,98 @@ class Curve(msgspec.Struct, frozen=True):
     scores: list[CurvePoint]
 
 
+class TaskGain(msgspec.Struct, frozen=True):
+    """Paired difference to the baseline on one task; `noise` is the noise floor's SD, 0 while unknown."""
+
+    task: str
+    difference: float
+    noise: float = 0.0
+
+
+class BoardRow(msgspec.Struct, frozen=True):
+    """One row of the leaderboard; what was not measured is None. Scores in units of the noise floor."""
+
+    experiment: str
+    score: float
+    rank: int = 0
+    title: str = ""
+    origin: str = ""
+    parent: str = ""
+    control: bool = False
+    tier: str = ""
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+    against_parent: float | None = None
+    against_parent_low: float | None = None
+    against_parent_high: float | None = None
+    parameters: int = 0
+    state_floats: int = 0
+    training_flops: float | None = None
+    tokens: int | None = None
+    cpu_seconds: float = 0.0
+    steps_per_second: float | None = None
+    tokens_per_second: float | None = None
+    program: str = ""
+    outcome: str = ""
+    tasks: list[TaskGain] = []
+
+
+class BoardPage(msgspec.Struct, frozen=True):
+    """A page of the leaderboard: `total` rows satisfy the condition, `rows` begin at the query's offset."""
+
+    rows: list[BoardRow]
+    total: int
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The answer to a free question: column names and cells as text; `cut` when there were more rows."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    cut: bool = False
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    """One record of the journal in human words."""
+
+    seq: int
+    time: float
+    actor: str
+    kind: str
+    experiment: str
+    text: str
+    hash: str
+    prev: str = ""
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Records, newest first. `before` continues the search (as `offset` of the next query), 0 at the beginning."""
+
+    lines: list[AuditLine]
+    before: int = 0
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """The outcome of a full check of chain, blobs and approvals; `problems` as `(record, words)`, worst first."""
+
+    records: int
+    head: str
+    blobs: int
+    launches: int
+    problems: list[tuple[int, str]] = []
+
+
+class Knowledge(msgspec.Struct, frozen=True):
+    """One thing the run knows: a lesson of its own, or an entry on a paper. `why` says why it came up."""
+
+    id: str
+    title: str
+    text: str
+    source: str = ""
+    why: str = ""
+
+
 class LiveCurve(Message, frozen=True, tag="live.curve"):
     """New points of a running trial. `steps` is the total of the current task, `done` the share of the whole trial."""
 
@@ -179,10 +292,29 @@ class Device(msgspec.Struct, frozen=True):
     power: float
 
 
+class Supervisor(msgspec.Struct, frozen=True):
+    """A person attached to the engine: login, where from, since when, which request is looked at, last key."""
+
+    who: str
+    terminal: str
+    since: float
+    looking: str = ""
+    acted: float = 0.0
+
+
+class Stray(msgspec.Struct, frozen=True):
+    """A process that carries the run's mark but belongs to no live trial and is no part of the engine."""
+
+    pid: int
+    command: str
+    since: float
+
+
 class LiveLoad(Message, frozen=True, tag="live.load"):
     """The machine's load, about once a second. Fractions of 1; memory and disk in bytes.
 
     deadman_left: seconds until the run pauses or freezes because no person acted; None where that is not asked for.
+    strays: what the leak radar sees; None where it could not look.
     """
 
     cpu: float
@@ -194,6 +326,8 @@ class LiveLoad(Message, frozen=True, tag="live.load"):
     loop_lag_ms: float
     devices: list[Device] = []
     deadman_left: float | None = None
+    supervisors: list[Supervisor] = []
+    strays: list[Stray] | None = None
 
 
 FromClient = Hello | Command | Query

@@ -19,6 +19,7 @@ from engine.client.connection import Connected, Lost, NotConnected
 from engine.client.freeze import FreezeReport
 from engine.client.kill import KillReport, Row
 from store import events as ev
+from store.audit import describe
 from store.state import RunState, fold
 
 PROGRAM = '''"""A gated delta rule."""
@@ -55,7 +56,9 @@ class Fake:
         self.seq = 0
         self.state = RunState()
         self.blobs: dict[str, str] = {}
+        self.records: list[ev.Record] = []
         self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.connected = True
         self.mute = False
@@ -66,6 +69,7 @@ class Fake:
         self.seq += 1
         self.now += after
         record = ev.Record(self.seq, self.now, "engine", event, "", f"h{self.seq}")
+        self.records.append(record)
         fold(self.state, record)
         return record
 
@@ -101,12 +105,50 @@ class Fake:
         self.orders.append((name, fields))
         return self.says.get(name, protocol.Answer(1, True))
 
-    async def query(self, name: str, target: str = "", limit: int = 200) -> protocol.Answer:
-        """Answer from the state."""
+    async def query(self, name: str, target: str = "", **fields: Any) -> protocol.Answer:
+        """Answer from the state; what a test put into `says` goes first."""
         if not self.connected:
             raise NotConnected("not connected to the engine")
-        answers = {"blob": self._blob, "curve": self._curve, "transcript": self._transcript, "leaderboard": self._board}
-        return protocol.Answer(1, True, text=answers[name](target))
+        self.asked.append((name, target, fields))
+        if name in self.says:
+            return self.says[name]
+        answers = {"blob": self._blob, "curve": self._curve, "transcript": self._transcript}
+        if name in answers:
+            return protocol.Answer(1, True, text=answers[name](target))
+        more = {"leaderboard": self._board, "sql": self._sql, "audit": self._audit, "verify": self._verify,
+                "output": self._output, "cognition": self._cognition}  # fmt: skip
+        return protocol.Answer(1, True, text=more[name](target, **fields))
+
+    def _sql(self, _target: str, **_: Any) -> str:
+        rows = [[one.id, one.title] for one in self.state.ranking()]
+        return msgspec.json.encode(protocol.Table(["experiment", "title"], rows)).decode()
+
+    def _audit(self, target: str, where: str = "", offset: int = 0, limit: int = 200, **_: Any) -> str:
+        lines = [
+            protocol.AuditLine(record.seq, record.time, record.actor, record.data.kind,
+                               getattr(record.data, "experiment", ""), describe(record), record.hash)
+            for record in reversed(self.records)
+        ]  # fmt: skip
+        found = [
+            line for line in lines
+            if target in ("", line.experiment) and (not offset or line.seq < offset)
+            and all(word in f"{line.kind} {line.actor} {line.text}".lower() for word in where.lower().split())
+        ]  # fmt: skip
+        before = found[limit - 1].seq if len(found) > limit else 0
+        return msgspec.json.encode(protocol.AuditPage(found[:limit], before)).decode()
+
+    def _verify(self, _target: str, **_: Any) -> str:
+        return msgspec.json.encode(protocol.Verified(self.seq, f"h{self.seq}", len(self.blobs), 4)).decode()
+
+    def _output(self, target: str, **_: Any) -> str:
+        return f"step 1 of {target}\n{self.text}\nstep 2"
+
+    def _cognition(self, _target: str, where: str = "", **_: Any) -> str:
+        known = [
+            protocol.Knowledge(f"{one.id}-l{number}", one.title, lesson, f"this run, {one.id}", where and "word match")
+            for one in self.state.experiments.values() for number, lesson in enumerate(one.lessons)
+        ]  # fmt: skip
+        return msgspec.json.encode(known).decode()
 
     def _blob(self, target: str) -> str:
         return self.blobs.get(target, "nothing")
@@ -128,8 +170,8 @@ class Fake:
                               "reply": call.reply, "text": text, "ok": call.ok, "seconds": call.seconds})  # fmt: skip
         return json.dumps(turns)
 
-    def _board(self, _target: str) -> str:
-        rows = []
+    def _board(self, target: str, reverse: bool = False, offset: int = 0, limit: int = 200, **_: Any) -> str:
+        rows: list[dict[str, Any]] = []
         for rank, one in enumerate(self.state.ranking(), start=1):
             scored = one.scored
             assert scored is not None
@@ -139,9 +181,13 @@ class Fake:
                 "seeds": scored.seeds, "against_parent": scored.against_parent,
                 "against_parent_low": scored.against_parent_low, "against_parent_high": scored.against_parent_high,
                 "parameters": 201_344, "state_floats": one.state_floats, "training_flops": 3.4e12,
-                "tokens_per_second": 8_300.0 - 200 * rank, "cpu_seconds": 44.2,
+                "tokens_per_second": 8_300.0 - 200 * rank, "cpu_seconds": 44.2, "tier": "probe", "program": one.program,
+                "tasks": [{"task": t.task, "difference": t.difference, "noise": t.noise} for t in scored.tasks],
             })  # fmt: skip
-        return json.dumps(rows)
+        if target in ("score", "title", "seeds", "parameters"):
+            rows.sort(key=lambda one: one[target])
+        rows = rows[::-1] if reverse else rows
+        return json.dumps({"rows": rows[offset : offset + limit], "total": len(rows)})
 
     # --- a run -----------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ CHILD = """
     if mode == "shell":  # as a shell starts it: the terminal sends its signals
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     app.emergency.countdown = float(sys.argv[3])
-    asi_tui.app.AsiApp = lambda *_: app
+    asi_tui.app.AsiApp = lambda *_, **__: app
     code = asi_tui.app.run_app(root)
     (root / "left").write_text("x")
     sys.exit(code)

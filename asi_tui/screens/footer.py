@@ -1,0 +1,59 @@
+"""The last line of every screen: a question, a message, or what can be pressed; the stop key always at its right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from asi_tui.lines import Row, Span, row, spread, tagged, width_of
+from asi_tui.model import Model
+from asi_tui.screens.keys import Key, Question
+
+TYPING_ROOM = 10
+"""Cells that stay for the answer before a question takes its short form."""
+
+STOP_TARGET = "key:stop"
+
+
+def question_row(question: Question, typed: str, room: int) -> Row:
+    """A question and what has been typed; its end stays in view."""
+    text = question.text
+    if question.short and cell_len(text) + TYPING_ROOM > room:
+        text = question.short
+    tail = max(8, room - cell_len(text) - 4)
+    return row((f" {text} ", "bar.strong"), (typed[-tail:], "bar"), ("▏", "bar.strong"))
+
+
+def stop_label(model: Model, width: int) -> Row:
+    """The stop key, and how else to stop where the engine is not connected."""
+    if model.replay is not None:
+        return row((" replay: nothing to stop ", "bar.dim"))
+    if model.connected:
+        label: Span = (" ^\\ STOP ", "bar.bad")
+    elif model.ever_connected and not model.over:
+        command = f"asi kill {model.name}"
+        long = f" not connected: ^\\ STOP or `{command}` "
+        label = (long if width >= 100 else f" ^\\ or `{command}` ", "alarm")
+    else:
+        label = (" ^\\ STOP ", "bar.dim")
+    return tagged(row(label), STOP_TARGET)
+
+
+def hint(key: Key) -> Row:
+    """One key in the footer; a click on it presses it, where that is allowed."""
+    line = row((f" {key.shown}", "bar.strong"), (f" {key.word}", "bar"))
+    return tagged(line, f"key:{key.names[0]}") if key.click else line
+
+
+def footer_row(
+    keys: Sequence[Key], screens: Sequence[Sequence[Key]], shared: Sequence[Key], stop: Row, width: int
+) -> Row:
+    """The keys that fit: the screen's own, the numbered screens (in the longest of their forms), the shared ones."""
+    room = width - width_of(stop)
+    line: Row = ()
+    for form in screens:
+        line = tuple(span for key in (*keys, *form, *shared) if key.footer for span in hint(key))
+        if width_of(line) <= room:
+            break
+    return spread(line, stop, width, "bar")

@@ -1,0 +1,42 @@
+"""What can be pressed and what can be asked: the two small things that every screen speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from asi_tui.lines import Row
+
+
+class Key(NamedTuple):
+    """One thing that can be pressed now: its key names, how it is shown, a word for the footer, a line for help.
+
+    footer: whether it has a place there. click: whether a click on that place is as good as the key.
+    """
+
+    names: tuple[str, ...]
+    shown: str
+    word: str
+    help: str
+    run: Callable[[], object]
+    footer: bool = True
+    click: bool = True
+
+
+class Question(NamedTuple):
+    """A one-line question at the foot of the screen; Enter answers it, Esc drops it. Nothing else is blocked.
+
+    text: what is asked; `short` where there is no room for it.
+    rows: what is shown above the screen's own content while it is open, for a width and at most a height.
+    dropped: what is said when it is dropped.
+    typed: what stands in the answer at first.
+    changed: told of every change of the answer, for searches that find while one types.
+    """
+
+    text: str
+    answer: Callable[[str], object]
+    short: str = ""
+    rows: Callable[[int, int], list[Row]] = lambda width, height: []
+    dropped: str = ""
+    typed: str = ""
+    changed: Callable[[str], object] = lambda typed: None
