@@ -427,8 +427,6 @@ def _after(emergency: EmergencyStop) -> int:
             _say(f"Everything is frozen and stays so. `asi kill {name}` ends it,")
             _say(f"`asi rearm {name} --reason …` lifts the latch after a new drill, then")
             _say(f"`asi {'run' if facts.engine is None else 'resume'} {name}` goes on.")
-        # The thread waits for a second press that cannot come any more.
-        os._exit(KILLED)
     else:
         _say(f"NOT PROVED ({'; '.join(emergency.problems) or 'no report'}); repeat: asi kill {name}")
     return KILLED

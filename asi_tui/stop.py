@@ -111,18 +111,24 @@ class EmergencyStop:
     def press(self) -> None:
         """First press: freeze, latch and count down. Any further press: kill now."""
         with self._lock:
-            if self.phase != "ready":
-                self._press.kill.set()
-                return
-            self.phase, self.pressed_at = "freezing", time.time()
-            self._deadline = time.monotonic() + self.countdown
             press = self._press
-            # Not a daemon thread: leaving the terminal must not take the kill back.
-            if _started(threading.Thread(target=self._run, args=(press,), name="emergency-stop")):
+            if self.phase == "held" and not press.kill.is_set():  # nothing has been waiting since
+                press.kill.set()
+                work = self._finish
+            elif self.phase != "ready":
+                press.kill.set()
                 return
-            press.kill.set()  # nobody is there to count down
-            self.problems.append(f"{NO_THREAD}: killed at once, without the countdown")
-        self._run(press)
+            else:
+                self.phase, self.pressed_at = "freezing", time.time()
+                self._deadline = time.monotonic() + self.countdown
+                work = self._run
+            # Not a daemon thread: leaving the terminal must not take the kill back.
+            if _started(threading.Thread(target=work, args=(press,), name="emergency-stop")):
+                return
+            if not press.kill.is_set():
+                press.kill.set()  # nobody is there to count down
+                self.problems.append(f"{NO_THREAD}: killed at once, without the countdown")
+        work(press)
 
     def hold(self) -> None:
         """Stay frozen; only another press kills."""
@@ -172,13 +178,22 @@ class EmergencyStop:
         ):
             press.kill.set()  # what cannot be frozen is killed at once
             self.problems.append(f"{NO_THREAD}: nothing was frozen before the kill")
-        while not press.kill.wait(0.02):
-            if self._press is not press:
+        while not press.kill.wait(0.02) and time.monotonic() < self._deadline:
+            if press.held.is_set() and self._now_held(press):
                 return
-            if press.held.is_set():
-                self._advance(press, "held", ("freezing", "frozen"))
-            elif time.monotonic() >= self._deadline:
-                break
+        self._finish(press)
+
+    def _now_held(self, press: _Press) -> bool:
+        """Held from now on, with nobody counting; False where another press came first."""
+        with self._lock:
+            if press.kill.is_set():
+                return False
+            self.phase = "held"
+        self.on_change()
+        return True
+
+    def _finish(self, press: _Press) -> None:
+        """Kill, and go on to prove it."""
         self._advance(press, "killing", ("freezing", "frozen", "held"))
         try:
             self.report = self._kill(self.root, actor=self.actor, reason=REASON)
