@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-
-import msgspec
 
 from engine.client import protocol
 from engine.halting import Refusal
 from engine.laboratory import Laboratory
-from store import curves
+from engine.queries import Queries
 from store import events as ev
 from store.blobs import BlobError
 from store.journal import JournalFailed
@@ -25,14 +22,16 @@ class Commands:
     def __init__(self, laboratory: Laboratory, stop: Callable[[str], None]) -> None:
         self.lab = laboratory
         self.runtime = laboratory.runtime
+        self.queries = Queries(laboratory)
         self._stop = stop
 
     async def handle(self, message: protocol.Command | protocol.Query) -> protocol.Answer:
         """Carry out one message."""
         try:
             if isinstance(message, protocol.Query):
-                return protocol.Answer(message.id, True, text=await self._query(message))
-            self.lab.deadman.renew()
+                return await self.queries.answer(message)
+            if message.name != "look":
+                self.lab.deadman.renew()
             table: dict[str, Callable[[protocol.Command], Awaitable[str]]] = {
                 "pause": self.pause,
                 "resume": self.resume,
@@ -141,52 +140,6 @@ class Commands:
             _actor(command),
         )
         return experiment
-
-    # --- questions ----------------------------------------------------------------------------------------------------
-
-    async def _query(self, query: protocol.Query) -> str:
-        if query.name == "blob":
-            return await self.runtime.text(query.target)
-        if query.name == "curve":
-            return msgspec.json.encode(await asyncio.to_thread(self._curve, query.target)).decode()
-        if query.name == "leaderboard":
-            rows = await self.runtime.in_projection(
-                self.runtime.projection.leaderboard, query.limit, query.target or "rank"
-            )
-            return msgspec.json.encode(rows).decode()
-        return await self._transcript(query.target, query.limit)
-
-    def _curve(self, trial: str) -> protocol.Curve:
-        """A trial's curves, read from its files: they are there while it still runs."""
-        trials = self.runtime.paths.trials
-        return protocol.Curve(
-            [
-                protocol.CurvePoint(point.task, point.step, point.loss)
-                for point in curves.read_points(trials, trial).lines
-                if point.loss is not None
-            ],
-            [
-                protocol.CurvePoint(score.task, score.step, score.value)
-                for score in curves.read_scores(trials, trial).lines
-            ],
-        )
-
-    async def _transcript(self, experiment: str, limit: int) -> str:
-        calls = [call for call in self.runtime.state.calls.values() if call.experiment == experiment][-limit:]
-        rows = [
-            protocol.TranscriptEntry(
-                role=call.role,
-                agent=call.agent,
-                time=call.started,
-                prompt=call.prompt,
-                reply=call.reply,
-                text=await self.runtime.text(call.reply) if call.reply else "",
-                ok=call.ok,
-                seconds=call.seconds,
-            )
-            for call in calls
-        ]
-        return msgspec.json.encode(rows).decode()
 
 
 def _actor(command: protocol.Command) -> str:

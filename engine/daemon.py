@@ -102,12 +102,13 @@ class Engine:
         laboratory = self._laboratory()
         commands = Commands(laboratory, self.leave)
         server = Server(
-            self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle
-        )
+            self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle,
+            self.runtime.snapshot,
+        )  # fmt: skip
         self.runtime.publish, self.runtime.live = server.publish, server.live
         await server.start()
         self._spawn(self.runtime.publish_forever())
-        self._spawn(monitor_forever(self.runtime, laboratory))
+        self._spawn(monitor_forever(self.runtime, laboratory, server))
         finished = False
         try:
             self._lease.start()
@@ -123,7 +124,7 @@ class Engine:
         except JournalError as error:
             print(f"asi: {error}; what was acknowledged is safe: free some space, then start again", file=sys.stderr)
             code, reason = 1, str(error)
-        await self._leave(reason, finished, server)
+        await self._leave(reason, finished, server, commands)
         return code
 
     def _lease_lost(self, event: ev.LeaseLost) -> None:
@@ -231,7 +232,7 @@ class Engine:
         await asyncio.gather(research, return_exceptions=True)
         return 0, f"{self.leaving.result()}; {parked}", False
 
-    async def _leave(self, reason: str, finished: bool, server: Server) -> None:
+    async def _leave(self, reason: str, finished: bool, server: Server, commands: Commands) -> None:
         """Close everything in order; the last event says why."""
         with contextlib.suppress(JournalError):
             self.runtime.emit(ev.RunStopped(reason[:300], finished))
@@ -243,6 +244,7 @@ class Engine:
         await self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()
+        commands.queries.close()
         await self.runtime.close()
 
 

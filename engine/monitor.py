@@ -1,59 +1,31 @@
-"""The machine's load, once a second, for those who watch."""
+"""The machine's load, who supervises, and what ran away: once a second, for those who watch."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import time
 
 import psutil
 
-from engine.client.protocol import Device, LiveLoad
+from engine.client.protocol import LiveLoad, Stray
+from engine.devices import Devices
 from engine.laboratory import Laboratory
+from engine.radar import Radar
 from engine.runtime import Runtime
+from engine.server import Server
 
 PERIOD = 1.0
 
 
-def devices() -> list[Device]:
-    """Every NVIDIA device that NVML sees; none where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    found = []
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            found.append(
-                Device(
-                    name=str(pynvml.nvmlDeviceGetName(handle)),
-                    utilisation=pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
-                    memory_used=float(memory.used),
-                    memory_total=float(memory.total),
-                    temperature=float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-                    power=pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-                )
-            )
-    except pynvml.NVMLError:
-        return found
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-    return found
-
-
-async def monitor_forever(runtime: Runtime, laboratory: Laboratory) -> None:
+async def monitor_forever(runtime: Runtime, laboratory: Laboratory, server: Server) -> None:
     """Publish `LiveLoad` every second; `loop_lag_ms` is how late this very loop was."""
     psutil.cpu_percent()
     late = 0.0
+    devices, radar = Devices(), Radar(runtime.paths.root)
     while True:
         memory = psutil.virtual_memory()
-        found = await asyncio.to_thread(devices)
+        found = await asyncio.to_thread(devices.read)
         runtime.live(
             LiveLoad(
                 cpu=psutil.cpu_percent() / 100,
@@ -65,8 +37,18 @@ async def monitor_forever(runtime: Runtime, laboratory: Laboratory) -> None:
                 loop_lag_ms=late * 1000,
                 devices=found,
                 deadman_left=laboratory.deadman.left(runtime.state.phase),
+                supervisors=server.supervisors,
+                strays=_strays(radar, laboratory, server),
             )
         )
         begin = time.monotonic()
         await asyncio.sleep(PERIOD)
         late = max(0.0, time.monotonic() - begin - PERIOD)
+
+
+def _strays(radar: Radar, laboratory: Laboratory, server: Server) -> list[Stray] | None:
+    """What the radar sees. While the engine arms, its drill's sandboxes are known to nobody: no look then."""
+    if not laboratory.data_hash:
+        return None
+    alive = [process.record for process in laboratory.runner.sandboxes.alive.values()]
+    return radar.poll(alive, server.peers)

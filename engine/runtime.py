@@ -7,6 +7,7 @@ see what is on disk.
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import time
 from collections.abc import Callable
@@ -16,15 +17,18 @@ from typing import Any, TypeVar
 
 from engine.client import protocol
 from engine.client.rundir import RunPaths
+from engine.snapshots import Snapshots
 from store import events as ev
 from store.blobs import Blobs
 from store.config import RunConfig
 from store.journal import Journal, JournalFailed, read
-from store.projection import Projection, open_in_step
+from store.projection import Projection, ProjectionError, open_in_step
 from store.schema import collect
 from store.state import RunState, fold
 
 PUBLISH_SECONDS = 0.05
+EARLY = 5_000
+"""So many of the newest records wait for the projection to be opened; one that is further behind reads the journal."""
 CLOCK_TOLERANCE = 2.0  # seconds: a wall clock that drifts or is nudged moves by less
 
 T = TypeVar("T")
@@ -39,8 +43,11 @@ class Runtime:
         self.blobs = Blobs(self.paths.blobs)
         self.journal = Journal.open(self.paths.journal)
         self.state = RunState()
+        self.snapshots = Snapshots()
+        self._early: collections.deque[ev.Record] = collections.deque(maxlen=EARLY)
         for record in read(self.paths.journal):
             self.state = fold(self.state, record)
+            self._early.append(record)
         self._pending: list[ev.Record] = []
         self._clock_offset = time.time() - time.monotonic()
         self._changed = asyncio.Event()
@@ -54,7 +61,11 @@ class Runtime:
     async def open_projection(self) -> None:
         """Open DuckDB and bring it up to the journal's head, off the loop."""
         async with self._flushing:
-            self._projection, report = await self.in_projection(open_in_step, self.paths.root)
+            known = {record.seq: record.hash for record in self._early}
+            projection, report = await self.in_projection(open_in_step, self.paths.root, known)
+            await self._project(projection, list(self._early))
+            self._early.clear()
+            self._projection = projection
         if report.reason:
             self.note(f"the database was rebuilt from the journal: {report.reason}", "warning")
 
@@ -64,9 +75,13 @@ class Runtime:
 
     @property
     def projection(self) -> Projection:
-        """The open projection; use it through `in_projection` only."""
+        """The open projection; write to it through `in_projection` only.
+
+        Raises:
+            ProjectionError: it is not open yet.
+        """
         if self._projection is None:
-            raise RuntimeError("the projection is not open yet")
+            raise ProjectionError("the database is not open yet: the engine is still arming")
         return self._projection
 
     def emit(self, event: ev.Event, actor: str = "engine") -> ev.Record:
@@ -75,6 +90,7 @@ class Runtime:
             self.check_clock()
         record = self.journal.append(event, actor)
         self.state = fold(self.state, record)
+        self.snapshots.touch(record)
         self._pending.append(record)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -144,9 +160,13 @@ class Runtime:
                 self.failed.set_result(str(error))
             return
         self.publish(records)
-        projection = self._projection
-        if projection is None:
-            return
+        if self._projection is None:
+            self._early.extend(records)
+        else:
+            await self._project(self._projection, records)
+
+    async def _project(self, projection: Projection, records: list[ev.Record]) -> None:
+        """Bring the projection up to these records."""
         fresh = [record for record in records if record.seq > projection.seq]
         if fresh:
             # Collected here, where the state cannot change meanwhile; written on the projection's own thread.
@@ -155,10 +175,15 @@ class Runtime:
             if isinstance(record.data, ev.TrialFinished | ev.TrialFailed | ev.TrialKilled | ev.TrialParked):
                 await self.in_projection(projection.load_curves, self.paths.trials, record.data.trial)
 
+    def snapshot(self) -> bytes:
+        """The `Snapshot` message of the state as it is now, encoded."""
+        return self.snapshots.encode(self.state)
+
     async def close(self) -> None:
         """Flush, then close journal and projection."""
         await self.flush()
         if self._projection is not None:
+            self._projection.stop_asking("the engine leaves")
             await self.in_projection(self._projection.close)
         self._reader.shutdown(wait=True)
         self.journal.close()

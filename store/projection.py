@@ -10,37 +10,32 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
-from store import curves, journal
+from store import curves, journal, questions
 from store import events as ev
+from store.questions import Answer, LeaderboardRow, TaskGain
 from store.schema import FORMAT, KEYS, SCHEMAS, Batch, Row, collect, create_statements, table
-from store.state import RunState, fold
+from store.state import Call, RunState, fold
+
+__all__ = [
+    "Answer", "LeaderboardRow", "Projection", "ProjectionBroken", "ProjectionError", "ProjectionLocked",
+    "RebuildReport", "TaskGain", "open_in_step", "rebuild",
+]  # fmt: skip
 
 MEMORY_LIMIT = "256MB"
 TEMPORARY_LIMIT = "1GB"
 CHUNK = 2000
-MAX_ROWS = 10_000
-"""Most rows that `query` returns."""
-
-ORDERS = {
-    "rank": "rank",
-    "experiment": "experiment",
-    "title": "title, rank",
-    "parent": "against_parent DESC NULLS LAST, rank",
-    "parameters": "parameters, rank",
-    "state": "state_floats, rank",
-    "flops": "training_flops, rank",
-    "cpu": "cpu_seconds, rank",
-    "speed": "tokens_per_second DESC NULLS LAST, rank",
-}
-"""How a leaderboard can be ordered."""
+RETRIES = 20
+PAGE_SECONDS = 5.0
+"""How long one page of the leaderboard may take."""
+ASK_SECONDS = 20.0
+"""How long a free question may take."""
 
 
 class ProjectionError(Exception):
@@ -53,46 +48,6 @@ class ProjectionLocked(ProjectionError):
 
 class ProjectionBroken(ProjectionError):
     """Damaged, of another version, or not what the journal says: `rebuild` helps."""
-
-
-class TaskGain(msgspec.Struct, frozen=True):
-    """Paired difference to the baseline on one task; `noise` is the noise floor's SD."""
-
-    task: str
-    difference: float
-    noise: float
-
-
-class LeaderboardRow(msgspec.Struct, frozen=True):
-    """One line of the leaderboard; the measured columns are None where nothing was measured.
-
-    parameters, state_floats, training_flops, tokens: of one trial. cpu_seconds: spent on all its trials in this run.
-    """
-
-    rank: int
-    experiment: str
-    title: str
-    origin: str
-    parent: str
-    control: bool
-    tier: str
-    score: float
-    low: float
-    high: float
-    seeds: int
-    against_parent: float | None
-    against_parent_low: float | None
-    against_parent_high: float | None
-    parameters: int
-    state_floats: int
-    training_flops: float | None
-    tokens: int | None
-    cpu_seconds: float
-    steps_per_second: float | None
-    tokens_per_second: float | None
-    program: str
-    outcome: str
-    tasks: list[TaskGain] = []
 
 
 class RebuildReport(NamedTuple):
@@ -115,6 +70,7 @@ class Projection:
         self.path, self.seq, self.head = path, seq, head
         self._connection = connection
         self._lock = threading.Lock()
+        self._questions = questions.Desk(connection)
 
     @classmethod
     def open(cls, path: Path) -> Projection:
@@ -174,8 +130,18 @@ class Projection:
                 return
             if batch.first > self.seq + 1:
                 raise ValueError(f"the projection is at record {self.seq}, the batch begins at {batch.first}")
-            self._transaction(lambda: self._write(batch))
+            self._with_memory(lambda: self._transaction(lambda: self._write(batch)))
             self.seq, self.head = batch.seq, batch.head
+
+    def _with_memory(self, work: Callable[[], None]) -> None:
+        """Questions share the memory with the writing: where it runs out, they go first."""
+        for _ in range(RETRIES):
+            try:
+                return work()
+            except duckdb.OutOfMemoryException:
+                self.stop_asking("the engine needed the memory; ask for less")
+                time.sleep(0.05)
+        return work()
 
     def _transaction(self, work: Callable[[], None]) -> None:
         self._connection.execute("BEGIN TRANSACTION")
@@ -249,29 +215,46 @@ class Projection:
         if not curves.is_trial_id(trial):
             raise ValueError(f"{trial!r} is no trial")
         with self._lock:
-            self._transaction(work)
+            self._with_memory(lambda: self._transaction(work))
 
     # --- reading ---
 
-    def leaderboard(self, limit: int = 100, order: str = "rank") -> list[LeaderboardRow]:
-        """The best experiments, with their per-task differences to the baseline.
+    def leaderboard(
+        self, limit: int = 100, order: str = "rank", *, offset: int = 0, where: str = "", reverse: bool = False
+    ) -> list[LeaderboardRow]:
+        """A page of the best experiments, with their per-task differences to the baseline. See `board`."""
+        return self.board(limit, order, offset=offset, where=where, reverse=reverse)[0]
+
+    def board(
+        self, limit: int = 100, order: str = "rank", *, offset: int = 0, where: str = "", reverse: bool = False
+    ) -> tuple[list[LeaderboardRow], int]:
+        """A page of the leaderboard, and how many rows satisfy the condition `where` in all.
 
         Raises:
-            ValueError: `order` is not one of `ORDERS`.
+            ValueError: the order or the condition is wrong, or takes too long; one line.
         """
-        if order not in ORDERS:
-            raise ValueError(f"a leaderboard can be ordered by {', '.join(ORDERS)}; not by {order!r}")
-        rows = self._read(f"SELECT * FROM leaderboard ORDER BY {ORDERS[order]} LIMIT ?", [limit])
-        gains: dict[str, list[TaskGain]] = {}
-        wanted = [row[1] for row in rows]
-        tasks = self._read(
-            "SELECT experiment, task, difference, noise FROM task_differences WHERE list_contains(?, experiment) "
-            "ORDER BY ALL",
-            [wanted],
-        )
-        for experiment, *gain in tasks:
-            gains.setdefault(experiment, []).append(TaskGain(*gain))
-        return [LeaderboardRow(*(*row, gains.get(row[1], []))) for row in rows]
+        with self._questions.cursor(PAGE_SECONDS) as cursor:
+            return questions.board(cursor, limit, order, offset, where, reverse)
+
+    def calls(self, experiment: str, limit: int) -> list[Call]:
+        """The newest `limit` agent calls of an experiment, oldest first."""
+        with self._questions.cursor(PAGE_SECONDS) as cursor:
+            return questions.calls(cursor, experiment, limit)
+
+    def ask(self, sql: str, limit: int = questions.MAX_ROWS, asker: object = None) -> Answer:
+        """At most `limit` rows of one statement, which can only read, with every cell as bounded text.
+
+        It may take `ASK_SECONDS`; `asker` is what `stop_asking` knows it by.
+
+        Raises:
+            ValueError: it is not one readable statement, or is wrong, or took too long; one line.
+        """
+        with self._questions.cursor(ASK_SECONDS, asker) as cursor:
+            return questions.ask(cursor, sql, limit)
+
+    def stop_asking(self, cause: str, asker: object = None) -> None:
+        """Interrupt what is being asked (by one asker, where given); who waits gets a `ValueError` with the cause."""
+        self._questions.stop(cause, asker)
 
     def curve(self, trial: str) -> list[curves.Point]:
         """The training points of a trial, by task and step."""
@@ -290,22 +273,11 @@ class Projection:
         Raises:
             ValueError: it is not one readable statement, or it is wrong; the message is one line.
         """
-        cursor = self._connection.cursor()
-        try:
-            statements = cursor.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in (
-                duckdb.StatementType.SELECT,
-                duckdb.StatementType.EXPLAIN,
-            ):
-                raise ValueError("a query is one SELECT statement")
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
+        with self._questions.cursor(ASK_SECONDS) as cursor:
+            questions.check_statement(cursor, sql)
             cursor.execute(sql)
             names = [column[0] for column in cursor.description or []]
-            return names, cursor.fetchmany(MAX_ROWS)
-        except duckdb.Error as error:
-            raise ValueError(str(error).splitlines()[0]) from None
-        finally:
-            cursor.close()
+            return names, cursor.fetchmany(questions.MAX_ROWS)
 
     def dump(self) -> dict[str, list[Row]]:
         """Every table and the leaderboard, each in one fixed order: equal dumps mean equal projections."""
@@ -347,8 +319,13 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, st
     return found[0][0], found[0][1]
 
 
-def open_in_step(run: Path) -> tuple[Projection, RebuildReport]:
+def open_in_step(run: Path, known: Mapping[int, str] | None = None) -> tuple[Projection, RebuildReport]:
     """Open a run's projection and bring it up to the journal; rebuild it where it is damaged or says something else.
+
+    Args:
+        run: the run directory.
+        known: hashes of the journal's newest records by sequence number, where somebody has just read it: a projection
+            that ends at one of them is believed without reading all again, and left to be brought up by its owner.
 
     Raises:
         ProjectionLocked: another process has it open.
@@ -360,6 +337,8 @@ def open_in_step(run: Path) -> tuple[Projection, RebuildReport]:
     except ProjectionBroken as broken:
         report = rebuild(run, reason=str(broken))
         return Projection.open(path), report
+    if known is not None and known.get(projection.seq) == projection.head:
+        return projection, RebuildReport(projection.seq, projection.head, 0, 0, 0, 0.0, "")
     try:
         report = _follow(projection, run)
     except ProjectionBroken as broken:

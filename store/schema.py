@@ -9,7 +9,7 @@ import pyarrow as pa
 from store import events as ev
 from store.state import Experiment, Request, RunState, Trial
 
-FORMAT = 1
+FORMAT = 2
 """Version of the tables; a database with another one is rebuilt."""
 
 Row = tuple[Any, ...]
@@ -65,7 +65,8 @@ measured AS (
 ),
 spent AS (SELECT experiment, sum(cpu_seconds ORDER BY id) AS cpu FROM trials WHERE NOT cached GROUP BY experiment)
 SELECT row_number() OVER (ORDER BY e.score DESC, e.opened, e.number) AS rank, e.id AS experiment, e.title, e.origin,
-    e.parent, e.control, e.tier, e.score, e.low, e.high, e.seeds, e.against_parent, e.against_parent_low,
+    e.parent, e.control, e.tier, e.score, CASE WHEN e.low > -1e9 THEN e.low END AS low,
+    CASE WHEN e.high < 1e9 THEN e.high END AS high, e.seeds, e.against_parent, e.against_parent_low,
     e.against_parent_high, coalesce(m.parameters, e.parameters) AS parameters,
     coalesce(m.state_floats, e.state_floats) AS state_floats, m.training_flops, m.tokens,
     coalesce(spent.cpu, 0.0) AS cpu_seconds, m.steps_per_second, m.tokens_per_second, e.program, e.outcome

@@ -22,6 +22,8 @@ Step = Literal[
 """What an experiment does next. `train` also covers the wait for a free slot."""
 
 KEEP_NOTES = 50
+KEEP_CALLS = 200
+"""So many of the newest agent calls are kept whatever became of their experiments; the projection has them all."""
 
 
 class Trial(msgspec.Struct):
@@ -121,7 +123,7 @@ class Experiment(msgspec.Struct):
 
 
 class Call(msgspec.Struct):
-    """One agent at work or done; kept while its experiment is open and for the newest ones."""
+    """One agent at work or done; kept while its experiment is open, and at least the newest `KEEP_CALLS`."""
 
     id: str
     experiment: str
@@ -282,6 +284,17 @@ def _agent_called(state: RunState, record: ev.Record, event: ev.AgentCalled) -> 
     state.calls[event.call] = Call(
         event.call, event.experiment, event.role, event.agent, event.prompt, record.time
     )
+    _forget_calls(state)
+
+
+def _forget_calls(state: RunState) -> None:
+    """Let go of old calls of closed experiments; only now and then, so that a long journal folds in linear time."""
+    if len(state.calls) < 2 * KEEP_CALLS:
+        return
+    for name in list(state.calls)[:-KEEP_CALLS]:
+        owner = state.experiments.get(state.calls[name].experiment)
+        if owner is None or not owner.open:
+            del state.calls[name]
 
 
 def _agent_replied(state: RunState, record: ev.Record, event: ev.AgentReplied) -> None:

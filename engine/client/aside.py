@@ -26,6 +26,11 @@ class Aside(Generic[T]):
             self._thread = None
             self._run()
 
+    @property
+    def pending(self) -> bool:
+        """Whether the work still goes on."""
+        return self._thread is not None and self._thread.is_alive()
+
     def _run(self) -> None:
         try:
             self._result.append(self._work())
