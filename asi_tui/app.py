@@ -6,36 +6,42 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Protocol
 
+from rich.console import RenderableType
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.filter import LineFilter, Monochrome, NoColor
+from textual.filter import LineFilter, Monochrome
+from textual.screen import Screen
 
 from asi_tui import outside
 from asi_tui.commands.common import KILLED, login, printable, terminal
 from asi_tui.driver import StopDriver
 from asi_tui.facts import Lookout, look
 from asi_tui.library import Library
+from asi_tui.lines import tight
 from asi_tui.model import Model
+from asi_tui.pace import Pace
 from asi_tui.preferences import Preferences, load_preferences
 from asi_tui.presence import Presence
-from asi_tui.safe import AsciiFilter, ControlFilter
+from asi_tui.safe import AsciiFilter, ColourlessFilter, ControlFilter
 from asi_tui.screens.approvals import ApprovalsScreen
 from asi_tui.screens.audit import AuditScreen
 from asi_tui.screens.base import Watch
 from asi_tui.screens.brief import BriefScreen
 from asi_tui.screens.experiment import ExperimentScreen
 from asi_tui.screens.help import HelpScreen
-from asi_tui.screens.keys import Key, Question
+from asi_tui.screens.keys import Key
 from asi_tui.screens.knowledge import KnowledgeScreen
 from asi_tui.screens.leaderboard import LeaderboardScreen
 from asi_tui.screens.lineage import LineageScreen
@@ -45,9 +51,11 @@ from asi_tui.screens.scaling import ScalingScreen
 from asi_tui.screens.stopping import StopScreen
 from asi_tui.screens.training import TrainingScreen
 from asi_tui.screens.transcripts import TranscriptsScreen
+from asi_tui.seen import leave
 from asi_tui.stop import STOP_KEYS, EmergencyStop
+from asi_tui.terminals import in_browser, needs_ascii
 from asi_tui.theme import TEXTUAL_THEMES, THEMES
-from asi_tui.wordline import run_line
+from asi_tui.wordline import command_question
 from engine.client.connection import Connection, NotConnected
 from engine.client.protocol import Answer
 from engine.client.rundir import RunPaths
@@ -55,6 +63,12 @@ from store.config import ConfigError, RunConfig, load
 
 FLUSH_SECONDS = 0.2
 AGES_SECONDS = 1.0
+LONGEST_WORK = 0.01
+"""Seconds of taking messages, before keys get their turn."""
+
+MOST_LINES = 100
+"""Lines typed after `:` that are remembered."""
+
 MOST_SCREENS = 12
 """Screens on top of each other, before the newest ones are given up for another."""
 
@@ -87,6 +101,9 @@ class Line(Protocol):
 class AsiApp(App[None]):
     """Watches and steers one run."""
 
+    ascii_terminal = False
+    """The terminal can show nothing but ASCII, whatever is preferred."""
+
     CSS = "Screen { background: $background; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -109,14 +126,18 @@ class AsiApp(App[None]):
         self.connection = connection
         self.who = login()
         self.model = Model(root.name)
+        self.model.terminal = terminal()
         self.config = _configuration(root)
         self.emergency = emergency or EmergencyStop(root, f"person:{self.who}")
         self.library = Library(connection.query, self._start_worker, self._changed)
         self.presence = Presence()
+        self.typed_lines: deque[str] = deque(maxlen=MOST_LINES)
         self.lookout = Lookout(root)
         self.preferences = preferences or Preferences()
         self.animation_level = "none"
         self._drawn = (-1, 0.0)
+        self._pace = Pace()
+        self._looking = ""
         self._watches = {shown: kind() for shown, kind in SCREENS}
         for theme in TEXTUAL_THEMES:
             self.register_theme(theme)
@@ -128,8 +149,8 @@ class AsiApp(App[None]):
         """Textual's own filters, and the wall against control characters."""
         filters = list(super().get_line_filters())
         if self.no_color:  # Textual only makes colours grey; NO_COLOR asks for none
-            filters = [*(one for one in filters if not isinstance(one, Monochrome)), NoColor()]
-        ascii_only = [AsciiFilter()] if self.preferences.ascii else []
+            filters = [*(one for one in filters if not isinstance(one, Monochrome)), ColourlessFilter()]
+        ascii_only = [AsciiFilter()] if self.preferences.ascii or self.ascii_terminal else []
         return [*filters, self._wall, *ascii_only]
 
     def choose_theme(self, name: str) -> None:
@@ -146,22 +167,30 @@ class AsiApp(App[None]):
             self.install_screen(screen, shown)
         await self.push_screen(self._watches["1"])
         self.emergency.on_change = self._changed
+        for key in self.preferences.stop_keys:
+            self.bind(key, "emergency", show=False)
         self._start_worker(self._listen())
         self.lookout.start()
         self.set_interval(FLUSH_SECONDS, self.flush_picture)
 
     def on_unmount(self) -> None:
-        """Nothing is drawn any more."""
+        """Nothing is drawn any more; the next brief begins here."""
         self.lookout.stop()
+        if self.model.ever_connected and self.model.replay is None:
+            leave(self.root, self.model.clock())
 
     # --- data in ---------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
+        rested = time.monotonic()
         async for message in self.connection.messages():
             first = not self.model.known
             self.model.take(message)
             if first and self.model.known:
                 self.flush_picture()
+            if time.monotonic() - rested > LONGEST_WORK:  # what waits in the socket would keep the keys waiting
+                await asyncio.sleep(0)
+                rested = time.monotonic()
 
     def _start_worker(self, work: Any) -> object:
         return self.run_worker(work, exit_on_error=True)
@@ -171,17 +200,23 @@ class AsiApp(App[None]):
 
     # --- picture out -----------------------------------------------------------------------------------------------
 
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Let Textual write only the cells that changed, not the whole lines that they are in."""
+        canvas = self.front.canvas if self.front is not None else None
+        super()._display(screen, renderable if canvas is None else tight(renderable, canvas))
+
     def flush_picture(self) -> None:
         """Draw the screen in front when something changed and the terminal has taken the last picture."""
         driver = self._driver
         if isinstance(driver, StopDriver):
             if driver.gone:
                 _leave_dead_terminal(self.emergency)
-            if driver.backlog:
+            if driver.backlog or not self._pace.allows(driver.outlet):
                 return
         self.model.see(self.lookout.facts)
         self._show_stop()
-        if self.presence.rings(self.model.deadman_left):
+        rings = self.presence.rings(self.model.deadman_left)
+        if (self.model.alarms.rings() and self.preferences.bell) or rings:
             self.bell()
         version, when = self._drawn
         now = time.monotonic()
@@ -289,7 +324,7 @@ class AsiApp(App[None]):
         """A line of the shell command's words."""
         screen = self.front
         if screen is not None:
-            screen.put(Question(":", lambda typed: run_line(self, typed)))
+            screen.put(command_question(self))
 
     def copy_screen(self) -> None:
         """Copy what the screen in front has to give."""
@@ -357,6 +392,16 @@ class AsiApp(App[None]):
             if not answer.ok:
                 self.presence.not_told()
 
+    def look(self, request: str) -> None:
+        """Tell the other supervisors which request this person has in front of them."""
+        if request != self._looking and self.model.connected and self.model.replay is None:
+            self._looking = request
+            self._start_worker(self._tell_look(request))
+
+    async def _tell_look(self, request: str) -> None:
+        with contextlib.suppress(NotConnected):
+            await self.connection.command("look", who=self.who, target=request)
+
     def action_detach(self) -> None:
         """Leave the terminal; the engine goes on."""
         self.exit()
@@ -380,16 +425,25 @@ def _leave_dead_terminal(emergency: EmergencyStop) -> None:
     os._exit(KILLED if emergency.pressed else 0)
 
 
-def run_app(root: Path) -> int:
-    """Attach to a run until the person leaves. Returns 0, or 5 when the emergency stop was pressed here.
+def web_or_stop_driver() -> type[Driver] | None:
+    """The driver with the stop key on its input thread; in a browser, the one that the web server asks for."""
+    return None if in_browser() else StopDriver
+
+
+def run_app(root: Path, app: AsiApp | None = None) -> int:
+    """Attach to a run (or show `app`) until the person leaves; 5 when the emergency stop was pressed here, else 0.
 
     No signal takes a stop back that counts down, not even after the app has given the terminal back: SIGHUP (the window
     closes) and SIGTERM finish it at once, and the keys that interrupt, dump or suspend other programs do nothing.
     """
-    app = AsiApp(root, Connection(root, who=login(), terminal=terminal()), preferences=load_preferences())
+    if app is None:
+        line = Connection(root, who=login(), terminal=terminal())
+        app = AsiApp(root, line, driver_class=web_or_stop_driver(), preferences=load_preferences())
+    app.ascii_terminal = needs_ascii()
+    button = app.emergency
 
     def finish(_number: int, _frame: FrameType | None) -> None:
-        _leave_dead_terminal(app.emergency)
+        _leave_dead_terminal(button)
 
     handlers: dict[int, Any] = {
         signal.SIGHUP: finish, signal.SIGTERM: finish,

@@ -53,6 +53,7 @@ class Library:
     ) -> None:
         self._query, self._start, self._arrived = query, start, arrived
         self._entries: OrderedDict[tuple[Any, ...], Entry] = OrderedDict()
+        self._fetching = 0
 
     def get(
         self, name: str, target: str, stamp: Any, decode: Callable[[str], Any], **fields: Any
@@ -69,9 +70,19 @@ class Library:
             self._start(self._fetch(entry, name, target, stamp, decode, fields))
         return entry
 
+    @property
+    def busy(self) -> bool:
+        """Whether answers are on their way."""
+        return self._fetching > 0
+
+    def forget(self) -> None:
+        """Ask everything anew: the answers that are here belong to another moment."""
+        self._entries.clear()
+
     async def _fetch(
         self, entry: Entry, name: str, target: str, stamp: Any, decode: Callable[[str], Any], fields: dict[str, Any]
     ) -> None:
+        self._fetching += 1
         try:
             answer = await self._query(name, target, **fields)
             if answer.ok:
@@ -81,6 +92,7 @@ class Library:
         except (NotConnected, msgspec.MsgspecError) as error:
             entry.error, entry.failed_at = str(error), time.monotonic()
         finally:
+            self._fetching -= 1
             entry.asked = object()
             self._arrived()
 
@@ -120,7 +132,7 @@ class Library:
 
     def output(self, trial: str, stamp: Any, limit: int = 2_000) -> Entry:
         """The end of what a trial printed: `value` is text of unknown origin."""
-        return self.get("output", trial, stamp, str, limit=limit)
+        return self.get("output", trial, stamp, decoder(str), limit=limit)
 
     def knowledge(self, stamp: Any, words: str = "", limit: int = 200) -> Entry:
         """What the run knows, best matches first: `value` is a list of `Knowledge`."""

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console, RenderableType
+from rich.control import Control
 from rich.segment import Segment
+from textual._compositor import ChopsUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -181,6 +184,7 @@ class Canvas(Widget, can_focus=False):
     def __init__(self, palette: Callable[[], Palette]) -> None:
         super().__init__()
         self.rows: list[Row] = []
+        self.damage: dict[int, tuple[int, int]] = {}
         self._palette = palette
 
     def show(self, rows: Iterable[Row]) -> None:
@@ -192,6 +196,12 @@ class Canvas(Widget, can_focus=False):
             for index, (old, now) in enumerate(zip_longest(self.rows, new, fillvalue=None))
             if old != now and index < height
         ]
+        width = self.size.width
+        for index in changed:
+            old, now = (rows[index] if index < len(rows) else BLANK for rows in (self.rows, new))
+            first, end = changed_cells(old, now, width)
+            known = self.damage.get(index, (first, end))
+            self.damage[index] = (min(first, known[0]), max(end, known[1]))
         self.rows = new
         if changed:
             self.refresh(*_regions(changed, self.size.width))
@@ -203,6 +213,48 @@ class Canvas(Widget, can_focus=False):
         palette = self._palette()
         segments = [Segment(text, palette[style]) for text, style in line]
         return Strip(segments).adjust_cell_length(width)
+
+
+def changed_cells(old: Row, new: Row, width: int) -> tuple[int, int]:
+    """The cells of a line, first and end, outside of which two rows look the same."""
+    before, after = _characters(old, width), _characters(new, width)
+    same = min(len(before), len(after))
+    head = next((index for index in range(same) if before[index] != after[index]), same)
+    tail = next((index for index in range(same - head) if before[-1 - index] != after[-1 - index]), same - head)
+    first = sum(cell_len(character) for character, _ in after[:head])
+    return first, width - sum(cell_len(character) for character, _ in after[len(after) - tail :])
+
+
+def _characters(line: Row, width: int) -> list[Span]:
+    """A row character by character, up to the end of the line."""
+    found = [(character, str(style)) for text, style in line for character in text]
+    return found + [(" ", "end")] * max(0, width - width_of(line))
+
+
+class TightUpdate(ChopsUpdate):
+    """Textual's update of some lines, cut to the cells that changed: its own begins every line at the left."""
+
+    def __init__(self, update: ChopsUpdate, damage: dict[int, tuple[int, int]]) -> None:
+        super().__init__(update.chops, update.spans, update.chop_ends)
+        self.damage = damage
+
+    def render_segments(self, console: Console) -> str:
+        """The sequences to write."""
+        written = []
+        for y, start, end in self.spans:
+            first, last = self.damage.get(y, (start, end))
+            for x, strip in self.chops[y].items():
+                if strip is not None:
+                    part = strip.crop(max(0, max(start, first) - x), max(0, min(end, last) - x))
+                    if part.cell_length:
+                        written.append(Control.move_to(max(start, first, x), y).segment.text + part.render(console))
+        return "".join(written)
+
+
+def tight(update: RenderableType | None, canvas: Canvas) -> RenderableType | None:
+    """An update of lines cut to what changed on the canvas; any other update paints everything anyway."""
+    damage, canvas.damage = canvas.damage, {}
+    return TightUpdate(update, damage) if type(update) is ChopsUpdate else update
 
 
 def _regions(lines: list[int], width: int) -> list[Region]:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol
 
 from asi_tui.facts import Facts
 from asi_tui.lines import Row
+from asi_tui.streams import Streams
 from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
-from store.state import Experiment, RunState, Trial, fold
+from store.state import Experiment, Request, RunState, Trial, fold
 
 
 class Replay(Protocol):
@@ -32,7 +33,8 @@ class Replay(Protocol):
 
 
 TICKER = 200
-TEXT_PIECES = 400
+LOADS = 900
+"""Frames of the machine's load that are kept: a quarter of an hour."""
 CURVES = 64
 POINTS = 20_000
 
@@ -44,6 +46,20 @@ class Happening(NamedTuple):
     experiment: str
     text: str
     style: str = ""
+
+
+class LoadPoint(NamedTuple):
+    """One moment of the machine: shares of 1, milliseconds, and each GPU's utilisation, temperature and power."""
+
+    cpu: float
+    memory: float
+    lag_ms: float
+    devices: tuple[tuple[float, float, float], ...] = ()
+
+
+def _load_point(load: protocol.LiveLoad) -> LoadPoint:
+    devices = tuple((one.utilisation, one.temperature, one.power) for one in load.devices)
+    return LoadPoint(load.cpu, load.memory_used / max(1.0, load.memory_total), load.loop_lag_ms, devices)
 
 
 class Curve:
@@ -69,6 +85,25 @@ class Curve:
         return list(dict.fromkeys([*self.losses, *self.scores]))
 
 
+class Alarms:
+    """What a person who looks elsewhere wants to hear of: a request, an anomaly, a cap, the end; once each."""
+
+    LOUD = (ev.ApprovalRequested, ev.TrialAnomaly, ev.BudgetExceeded, ev.RunKilled, ev.RunStopped, ev.LeaseLost)
+
+    def __init__(self) -> None:
+        self._new = False
+
+    def take(self, message: Any) -> None:
+        """Look at a message; records that a snapshot stands for ring nothing."""
+        if isinstance(message, protocol.Records):
+            self._new |= any(isinstance(record.data, self.LOUD) for record in message.records)
+
+    def rings(self) -> bool:
+        """Whether anything has come since this was last asked."""
+        new, self._new = self._new, False
+        return new
+
+
 class Model:
     """Everything that the screens draw from."""
 
@@ -86,8 +121,12 @@ class Model:
         self.replay: Replay | None = None
         self.curves: dict[str, Curve] = {}
         self.doing: dict[str, protocol.LiveStep] = {}
-        self.texts: dict[str, deque[protocol.LiveText]] = {}
+        self.texts = Streams()
+        self.loads: deque[LoadPoint] = deque(maxlen=LOADS)
         self.happenings: deque[Happening] = deque(maxlen=TICKER)
+        self.terminal = ""
+        self.alarms = Alarms()
+        self._arrivals: deque[tuple[float, int]] = deque()
 
     @property
     def known(self) -> bool:
@@ -118,6 +157,7 @@ class Model:
     def take(self, message: Any) -> None:
         """Take one message from the connection."""
         self.version += 1
+        self.alarms.take(message)
         if isinstance(message, Connected):
             self.connected = self.ever_connected = True
         elif isinstance(message, Lost):
@@ -128,6 +168,7 @@ class Model:
             self.state = message.state
             self._remember_state()
         elif isinstance(message, protocol.Records):
+            self._arrivals.append((self.clock(), len(message.records)))
             for record in message.records:
                 fold(self.state, record)
                 self._remember(record)
@@ -143,8 +184,9 @@ class Model:
             self.doing[message.experiment] = message
         elif isinstance(message, protocol.LiveLoad):
             self.load = message
+            self.loads.append(_load_point(message))
         elif isinstance(message, protocol.LiveText):
-            self.texts.setdefault(message.experiment, deque(maxlen=TEXT_PIECES)).append(message)
+            self.texts.take(message, self.clock())
 
     def curve(self, trial: str) -> Curve:
         """The curve of a trial; the oldest ones are forgotten."""
@@ -171,6 +213,7 @@ class Model:
                 found.append(Happening(experiment.changed, experiment.id, _closed_text(experiment), "dim"))
         self.happenings.clear()
         self.happenings.extend(sorted(found)[-TICKER:])
+        self.texts.fill(self.happenings)
 
     def _remember(self, record: ev.Record) -> None:
         experiment = getattr(record.data, "experiment", "")
@@ -178,15 +221,41 @@ class Model:
         if tell is not None:
             text, style = tell(record.data)
             self.happenings.append(Happening(record.time, experiment, text, style))
-        if isinstance(record.data, ev.AgentReplied) and experiment in self.texts:
-            # The reply stands in the transcript from now on.
-            rest = [piece for piece in self.texts[experiment] if piece.role != record.data.role]
-            self.texts[experiment] = deque(rest, maxlen=TEXT_PIECES)
+            self.texts.say(record.time, experiment, text, style)
         if isinstance(record.data, ev.ExperimentClosed):
             self.doing.pop(experiment, None)
-            self.texts.pop(experiment, None)
+        self.texts.tell(record)
+
+    # --- who and how much ------------------------------------------------------------------------------------------
+
+    def supervisors(self) -> list[protocol.Supervisor]:
+        """Everybody who is attached."""
+        return self.load.supervisors if self.load is not None and self.connected else []
+
+    def looked_at(self, request: str) -> list[str]:
+        """Who else looks at a request: other terminals, also one's own."""
+        return [one.who for one in self.supervisors() if one.looking == request and one.terminal != self.terminal]
+
+    def events_per_minute(self) -> float:
+        """Records of the last minute; since this terminal came, where that is shorter."""
+        now = self.clock()
+        while self._arrivals and self._arrivals[0][0] < now - 60:
+            self._arrivals.popleft()
+        return float(sum(count for _, count in self._arrivals))
 
     # --- what screens ask ------------------------------------------------------------------------------------------
+
+    def pending(self) -> list[Request]:
+        """What waits for a person, by the cost of waiting: what expires first, before that what blocks most work."""
+        return sorted(self.state.pending, key=lambda one: (one.expires, one.asked))
+
+    def best_scores(self) -> list[float]:
+        """The best score among proposals after each result, oldest first."""
+        scored = sorted((one.changed, one.scored.score) for one in self.results() if one.scored is not None)
+        out: list[float] = []
+        for _, score in scored:
+            out.append(max(score, out[-1]) if out else score)
+        return out
 
     def in_flight(self) -> list[Experiment]:
         """Open experiments: proposals before baselines, those at work before those that wait, then by age."""

@@ -5,11 +5,17 @@ A file that cannot be read changes nothing and is never overwritten by itself: t
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+
+STOP_KEY = r"^(ctrl\+[a-z0-9_@]+|f[0-9]{1,2}|pause|insert)$"
+"""What may become another stop key: nothing that one types, moves by or answers with."""
 
 ThemeName = Literal["dark", "light", "plain"]
 
@@ -25,7 +31,7 @@ class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mouse: bool = True
     bell: bool = True
     columns: list[Annotated[str, msgspec.Meta(max_length=40)]] = []
-    stop_keys: list[Annotated[str, msgspec.Meta(max_length=40)]] = []
+    stop_keys: list[Annotated[str, msgspec.Meta(pattern=STOP_KEY)]] = []
 
 
 def preferences_path() -> Path:
@@ -40,3 +46,33 @@ def load_preferences() -> Preferences:
         return msgspec.toml.decode(preferences_path().read_bytes(), type=Preferences)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Preferences()
+
+
+def save_preferences(preferences: Preferences) -> str:
+    """Write the preferences, whole or not at all, for nobody else to read; a file that cannot be read stays as it is.
+
+    Blocks: call it in a worker thread. Returns what went wrong, in one line; empty when it is done.
+    """
+    path = preferences_path()
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            msgspec.toml.decode(path.read_bytes(), type=Preferences)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read and stays as it is: {' '.join(str(error).split())}"
+    lines = [f"{name} = {json.dumps(getattr(preferences, name))}" for name in Preferences.__struct_fields__]
+    temporary = ""
+    try:
+        target = path.resolve()  # where the name is a link, the file behind it is replaced
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".terminal-", dir=target.parent)  # 0600 from the beginning
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        return f"{path} was not written: {error.strerror or error}"
+    return ""

@@ -114,3 +114,11 @@ class AsciiFilter(LineFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """Return the segments in ASCII, each cell in its place."""
         return [Segment(to_ascii(segment.text), segment.style) for segment in segments]
+
+
+class ColourlessFilter(LineFilter):
+    """For `NO_COLOR`: not even the terminal's own colours are set; bold, dim and reverse stay."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return the segments without any colour."""
+        return [Segment(text, style and style.without_color, control) for text, style, control in segments]

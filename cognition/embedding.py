@@ -23,6 +23,10 @@ COMMON = frozenset(
 """Words that say nothing about a text's subject."""
 
 
+class EmbeddingUnavailable(Exception):
+    """The vectors cannot be had now: a server that does not answer, a package that is not installed. One line."""
+
+
 class Embedding(Protocol):
     """Turns texts into vectors of length 1 whose cosine says how much two texts have in common."""
 

@@ -38,6 +38,11 @@ class Memory:
         key = self._keys.setdefault(id, len(self._keys))
         self._vectors.add(key, id, self._embedding.embed([text])[0])
 
+    def remember_all(self, items: list[tuple[str, str]]) -> None:
+        """Make several texts findable with one call of the embedding."""
+        for (id, _), vector in zip(items, self._embedding.embed([text for _, text in items]), strict=True):
+            self._vectors.add(self._keys.setdefault(id, len(self._keys)), id, vector)
+
     def recall(self, text: str, k: int = 5) -> list[tuple[str, float]]:
         """The ids of the k nearest texts with their cosine similarity, best first."""
         return self._vectors.search(self._embedding.embed([text])[0], k)
@@ -46,8 +51,7 @@ class Memory:
         """Forget everything and remember `items`, pairs of id and text."""
         self._vectors = Vectors(self._embedding.dimensions, self._embedding.name)
         self._keys = {}
-        for id, text in items:
-            self.remember(id, text)
+        self.remember_all(list(items))
         self.needs_rebuild = ""
 
     def save(self) -> None:

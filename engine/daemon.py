@@ -20,7 +20,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine import cache
+from engine import cache, knowledge
 from engine.agents.evolver.agent import Evolver
 from engine.client.records import clear_latch, read_kills, read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
@@ -116,6 +116,7 @@ class Engine:
             await self._prepare(laboratory)
             self._spawn(laboratory.halting.watch_latch())
             self._spawn(Oversight(laboratory).run())
+            self._spawn(knowledge.watch(laboratory))
             code, reason, finished = await self._work(laboratory)
         except (arming.NotArmed, GuardFailed) as error:
             await self.runtime.commit(ev.ArmingFailed(str(error)))

@@ -52,6 +52,7 @@ class Halting:
         self._drilling = False
         self._latched = False
         self._leaving = False
+        self.touched = 0  # how often a person has asked for a change of phase, granted or not
 
     @property
     def latch(self) -> Latch | None:
@@ -62,6 +63,7 @@ class Halting:
 
     async def pause(self, reason: str, actor: str) -> str:
         """Nothing new starts; running trials finish."""
+        self._touch(actor)
         async with self._changing:
             self._phase_in("pause", "running")
             self.slots.set_open(False)
@@ -77,12 +79,14 @@ class Halting:
 
     async def freeze(self, reason: str, actor: str) -> str:
         """Stop every trial in place; memory is kept, clocks stand still."""
+        self._touch(actor)
         async with self._changing:
             self._phase_in("freeze", "running", "paused", "armed")
             return _frozen(await self._freeze(reason, actor))
 
     async def park(self, reason: str, actor: str) -> str:
         """Have every trial leave the device with its checkpoint; the engine stays."""
+        self._touch(actor)
         async with self._changing:
             self._phase_in("park", "running", "paused", "frozen")
             self._unlatched("parked")
@@ -125,6 +129,7 @@ class Halting:
 
     async def resume(self, actor: str) -> str:
         """Go on after pause, freeze or park."""
+        self._touch(actor)
         async with self._changing:
             self._phase_in("resume", "paused", "frozen", "parked")
             if self._leaving:
@@ -208,6 +213,9 @@ class Halting:
         if not report.complete:
             self.runtime.note("not every process could be seen stopped: " + "; ".join(report.errors)[:300], "error")
         return report
+
+    def _touch(self, actor: str) -> None:
+        self.touched += actor.startswith("person:")
 
     def _phase_in(self, what: str, *phases: str) -> None:
         phase = self.runtime.state.phase

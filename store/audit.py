@@ -97,12 +97,15 @@ def _killed(e: ev.RunKilled) -> str:
 
 def _replied(e: ev.AgentReplied) -> str:
     result = "replied" if e.ok else f"gave no usable answer ({e.error})"
-    return f"{e.role} {result} for {e.experiment} after {e.seconds:.1f} s"
+    used = f", {e.tokens_in + e.tokens_out} tokens" if e.tokens_in or e.tokens_out else ""
+    return f"{e.role} {result} for {e.experiment} after {e.seconds:.1f} s{used}"
 
 
 _WORDS: dict[type, Callable[[Any], str]] = {
     ev.RunCreated: lambda e: f"run {e.name} created by asi {e.version} (format {e.format})",
-    ev.EngineStarted: lambda e: f"engine started, pid {e.pid}, asi {e.version}",
+    ev.EngineStarted: lambda e: (
+        f"engine started, pid {e.pid}, asi {e.version}" + (f", proposals by {e.agents}" if e.agents else "")
+    ),
     ev.EngineStopped: lambda e: f"engine left{_because(e.reason)}",
     ev.JournalRepaired: lambda e: f"journal repaired: {e.bytes_cut} torn bytes cut after record {e.last_good}",
     ev.RunArmed: lambda e: (
@@ -165,7 +168,7 @@ def describe(record: ev.Record) -> str:
     return clean(_WORDS[type(record.data)](record.data), 2 * MAX_TEXT)
 
 
-BLOB_FIELDS = ("config", "prompt", "reply", "program", "report", "old", "new", "result")
+BLOB_FIELDS = ("config", "prompt", "brief", "asked", "reply", "program", "report", "old", "new", "result")
 """Fields of events that name a blob, or are empty."""
 
 

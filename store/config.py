@@ -14,6 +14,7 @@ from msgspec import Meta
 
 FORMAT = 1
 MAX_BYTES = 1024 * 1024
+LEAST_PROMPT_TOKENS = 1_024
 
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z"
@@ -79,10 +80,35 @@ class Sandbox(_Table, frozen=True):
     ] = 20.0
 
 
-class Agents(_Table, frozen=True):
-    """who proposes"""
+_Model = Annotated[str, Meta(max_length=200, description="for this role; empty = `model`")]
 
-    kind: Annotated[Literal["evolver"], Meta(description="evolver = offline search over building blocks")] = "evolver"
+
+class Agents(_Table, frozen=True):
+    """who proposes: the offline evolver, or language models on an OpenAI-compatible server. No key stands here"""
+
+    kind: Annotated[
+        Literal["auto", "evolver", "models", "mixed"],
+        Meta(description="auto = models where OPENAI_BASE_URL, or OPENAI_API_KEY with a model, is set; else evolver"),
+    ] = "auto"
+    base_url: Annotated[str, Meta(max_length=500, description="empty = OPENAI_BASE_URL, or api.openai.com")] = ""
+    model: Annotated[str, Meta(max_length=200, description="empty = OPENAI_MODEL, or the server's first")] = ""
+    researcher_model: _Model = ""
+    novelty_model: _Model = ""
+    engineer_model: _Model = ""
+    analyst_model: _Model = ""
+    key_file: Annotated[str, Meta(max_length=1000, description="file (0600) with the key; empty = OPENAI_API_KEY")] = ""
+    temperature: Annotated[float, Meta(ge=0, le=2, description="of researcher and engineer; others: 0.2 at most")] = 0.8
+    max_tokens: Annotated[int, Meta(ge=256, le=1_000_000, description="of one reply, reasoning included")] = 8_192
+    context_tokens: Annotated[int, Meta(ge=2_048, le=10**8, description="of prompt and reply together")] = 32_768
+    timeout_seconds: Annotated[float, Meta(ge=0.1, le=7_200, description="for one whole reply")] = 300.0
+    concurrency: Annotated[int, Meta(ge=1, le=256, description="requests at once")] = 4
+    retries: Annotated[int, Meta(ge=0, le=20, description="of a request that the server failed")] = 4
+    pause_after: Annotated[int, Meta(ge=1, le=1_000, description="failures of the server in a row pause the run")] = 5
+    price_in: Annotated[float, Meta(ge=-1, le=1e9, description="per million tokens read; -1 = not known")] = -1.0
+    price_out: Annotated[float, Meta(ge=-1, le=1e9, description="per million tokens written; -1 = not known")] = -1.0
+    share: Annotated[float, Meta(ge=0, le=1, description="of the compute, for models, where kind is mixed")] = 0.5
+    novelty_above: Annotated[float, Meta(ge=0, le=1, description="likeness from which novelty is judged")] = 0.55
+    replay: Annotated[str, Meta(max_length=4_000, description="run directory whose recorded calls answer")] = ""
 
 
 class Budget(_Table, frozen=True):
@@ -183,7 +209,24 @@ def parse(text: str, name: str = "run.toml") -> RunConfig:
         if getattr(section, low) > getattr(section, high):
             place = (table, high) if high in data.get(table, {}) else (table, low)
             raise wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
+    for keys, message in _agents_wrong(config):
+        raise wrong(keys, message)
     return config
+
+
+def _agents_wrong(config: RunConfig) -> list[tuple[tuple[str, ...], str]]:
+    """What is wrong with the agents beyond a single value."""
+    agents = config.agents
+    found: list[tuple[tuple[str, ...], str]] = []
+    if agents.context_tokens < agents.max_tokens + LEAST_PROMPT_TOKENS:
+        found.append((
+            ("agents", "context_tokens"),
+            f"agents.context_tokens leaves less than {LEAST_PROMPT_TOKENS} tokens beside agents.max_tokens; raise it",
+        ))  # fmt: skip
+    if agents.kind in ("models", "mixed") and config.budget.money > 0 and min(agents.price_in, agents.price_out) < 0:
+        message = "budget.money needs agents.price_in and agents.price_out (per million tokens; 0 where it is free)"
+        found.append((("budget", "money"), message))
+    return found
 
 
 def _syntax_error(message: str, text: str, name: str) -> str:

@@ -40,11 +40,12 @@ class RunCreated(Event, frozen=True, tag="run.created"):
 
 
 class EngineStarted(Event, frozen=True, tag="engine.started"):
-    """An engine opened the run."""
+    """An engine opened the run; `agents` says who proposes in it."""
 
     pid: int
     version: str
     boot_id: str
+    agents: str = ""
 
 
 class EngineStopped(Event, frozen=True, tag="engine.stopped"):
@@ -162,13 +163,22 @@ class NoteAdded(Event, frozen=True, tag="note.added"):
 
 
 class AgentCalled(Event, frozen=True, tag="agent.called"):
-    """An agent began to work; `prompt` is a blob."""
+    """An agent began to work; `prompt` is a blob.
+
+    brief: the blob of what the agent was given, from which prompt and request were made. asked: the blob of a model's
+    request; its sha256 is what the record of calls goes by. tokens, cost: the most that the call can use, reserved
+    until it is answered.
+    """
 
     call: str
     experiment: str
     role: str
     agent: str
     prompt: str
+    brief: str = ""
+    asked: str = ""
+    tokens: int = 0
+    cost: float = 0.0
 
 
 class AgentReplied(Event, frozen=True, tag="agent.replied"):

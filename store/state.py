@@ -101,6 +101,7 @@ class Experiment(msgspec.Struct):
     step_seconds: float = 0.0
     findings: list[ev.Finding] = []
     predicted_cpu_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     approved_program: str = ""
     approved_tier: str = ""
     trials: list[str] = []
@@ -123,7 +124,10 @@ class Experiment(msgspec.Struct):
 
 
 class Call(msgspec.Struct):
-    """One agent at work or done; kept while its experiment is open, and at least the newest `KEEP_CALLS`."""
+    """One agent at work or done; kept while its experiment is open, and at least the newest `KEEP_CALLS`.
+
+    tokens, cost: the most that it can use, reserved until it is done.
+    """
 
     id: str
     experiment: str
@@ -135,6 +139,9 @@ class Call(msgspec.Struct):
     seconds: float = 0.0
     ok: bool = True
     error: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+    done: bool = False
 
 
 class Note(msgspec.Struct):
@@ -159,6 +166,7 @@ class RunState(msgspec.Struct):
     phase_reason: str = ""
     engine_pid: int = 0
     engine_started: float = 0.0
+    agents: str = ""
     armed: ev.RunArmed | None = None
     experiments: dict[str, Experiment] = {}
     trials: dict[str, Trial] = {}
@@ -191,6 +199,11 @@ class RunState(msgspec.Struct):
     def running_trials(self) -> list[Trial]:
         """Trials whose process should be alive."""
         return [t for t in self.trials.values() if t.status == "running"]
+
+    @property
+    def open_calls(self) -> list[Call]:
+        """Agents' calls that are not answered."""
+        return [call for call in self.calls.values() if not call.done]
 
     def ranking(self) -> list[Experiment]:
         """Scored experiments, best first; ties by age."""
@@ -232,6 +245,7 @@ def _run_created(state: RunState, record: ev.Record, event: ev.RunCreated) -> No
 
 def _engine_started(state: RunState, record: ev.Record, event: ev.EngineStarted) -> None:
     state.engine_pid, state.engine_started = event.pid, record.time
+    state.agents = event.agents
     if state.phase in ("running", "finished", "stopped", "frozen"):
         # After a crash the clock stops at the last event that the dead engine wrote.
         if state.working_since:
@@ -282,8 +296,9 @@ def _budget(state: RunState, record: ev.Record, event: ev.BudgetExceeded) -> Non
 
 def _agent_called(state: RunState, record: ev.Record, event: ev.AgentCalled) -> None:
     state.calls[event.call] = Call(
-        event.call, event.experiment, event.role, event.agent, event.prompt, record.time
-    )
+        event.call, event.experiment, event.role, event.agent, event.prompt, record.time,
+        tokens=event.tokens, cost=event.cost,
+    )  # fmt: skip
     _forget_calls(state)
 
 
@@ -300,6 +315,7 @@ def _forget_calls(state: RunState) -> None:
 def _agent_replied(state: RunState, record: ev.Record, event: ev.AgentReplied) -> None:
     call = state.calls[event.call]
     call.reply, call.seconds, call.ok, call.error = event.reply, event.seconds, event.ok, event.error
+    call.done = True
     state.tokens_used += event.tokens_in + event.tokens_out
     state.money += event.cost
 
@@ -339,6 +355,7 @@ def _program_vetted(state: RunState, record: ev.Record, event: ev.ProgramVetted)
     found.flops_per_token, found.cost_exponent = event.flops_per_token, event.cost_exponent
     found.step_seconds = event.step_seconds
     state.cpu_seconds += event.seconds  # the battery keeps one core busy
+    found.cpu_seconds += event.seconds
     failed = next((gate for gate in event.gates if not gate.passed), None)
     found.failure = "" if event.passed or failed is None else f"{failed.gate}: {failed.evidence}"
     found.step = "assess" if event.passed else "repair"
@@ -437,7 +454,9 @@ def _trial_finished(state: RunState, record: ev.Record, event: ev.TrialFinished)
 def _spend(state: RunState, trial: Trial, cpu_seconds: float, count: bool = True) -> None:
     """Set what a trial has used so far; the run is charged with what is new."""
     if count:
-        state.cpu_seconds += max(0.0, cpu_seconds - trial.cpu_seconds)
+        fresh = max(0.0, cpu_seconds - trial.cpu_seconds)
+        state.cpu_seconds += fresh
+        state.experiments[trial.experiment].cpu_seconds += fresh
     trial.cpu_seconds = cpu_seconds
 
 

@@ -1,11 +1,9 @@
-"""Commands that only look: status, leaderboard, show, transcript, approvals, audit, rebuild."""
+"""Commands that only look: status, show, transcript, approvals, audit, rebuild."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -16,9 +14,10 @@ from asi_tui.safe import clean, clean_lines
 from asi_tui.words import scored, span
 from engine.client.records import read_latch
 from engine.client.rundir import RunPaths, engine_pid
+from store import events as ev
 from store.blobs import BlobError, Blobs
 from store.journal import JournalCorrupt, read
-from store.state import Experiment, RunState, fold
+from store.state import Call, RunState, fold
 
 
 def load_state(root: Path) -> RunState:
@@ -32,7 +31,7 @@ def load_state(root: Path) -> RunState:
     return state
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     """JSON in ASCII: a program reads every character back, and a terminal acts on none."""
     print(json.dumps(msgspec.json.decode(msgspec.json.encode(value))))
 
@@ -53,7 +52,7 @@ def status(options: argparse.Namespace) -> int:
             state.armed.level if state.armed else None, state.cpu_seconds,
             latch.actor if latch else None, latch.reason if latch else None,
         )  # fmt: skip
-        _print_json(summary)
+        print_json(summary)
         return DONE
     engine = f"engine pid {pid}" if pid else "no engine"
     phase = latched_words(root, pid is not None) or _phase(state, pid is not None)
@@ -94,73 +93,6 @@ class Status(msgspec.Struct):
     latched_because: str | None = None
 
 
-class Row(msgspec.Struct):
-    """One row of `asi leaderboard`; scores are in units of the noise floor."""
-
-    rank: int
-    experiment: str
-    title: str
-    origin: str
-    parent: str
-    score: float
-    low: float
-    high: float
-    seeds: int
-    against_parent: float | None
-    against_parent_low: float | None
-    parameters: int
-    state_floats: int
-    cpu_seconds: float
-
-
-def leaderboard(options: argparse.Namespace) -> int:
-    """Print the ranking, best first."""
-    root = find_run(options.run)
-    state = load_state(root)
-    rows = [_row(number, entry, state) for number, entry in enumerate(state.ranking(), 1)]
-    if options.json:
-        _print_json(rows)
-    elif options.csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(Row.__struct_fields__)
-        for row in rows:
-            writer.writerow(clean(cell) if isinstance(cell, str) else cell for cell in msgspec.structs.astuple(row))
-    elif not rows:
-        print("nothing is ranked yet")
-    else:
-        print(f"{'':>3} {'experiment':<22} {'score':>7}  {'95 % interval':<17} {'seeds':>5} {'vs parent':>9}  title")
-        for entry in state.ranking():
-            print(_line(len([r for r in rows if r.score > _score(entry)]) + 1, entry))
-        print("score: mean difference to the baseline over the tasks, in units of the noise floor")
-    return DONE
-
-
-def _score(entry: Experiment) -> float:
-    return entry.scored.score if entry.scored else 0.0
-
-
-def _line(rank: int, entry: Experiment) -> str:
-    scored = entry.scored
-    assert scored is not None
-    known = abs(scored.low) < 1e8
-    bounds = f"[{scored.low:+.2f}, {scored.high:+.2f}]" if known else "unknown"
-    parent = f"{scored.against_parent:+9.2f}" if scored.against_parent is not None else f"{'-':>9}"
-    mark = "*" if (scored.against_parent_low or 0.0) > 0 else " "
-    numbers = f"{scored.score:+7.2f}  {bounds:<17} {scored.seeds:>5} {parent}{mark}"
-    return f"{rank:>3} {clean(entry.id):<22} {numbers} {clean(entry.title, 60)}"
-
-
-def _row(rank: int, entry: Experiment, state: RunState) -> Row:
-    scored = entry.scored
-    assert scored is not None
-    trials = state.finished_trials(entry.id)
-    return Row(
-        rank, entry.id, entry.title, entry.origin, entry.parent, scored.score, scored.low, scored.high, scored.seeds,
-        scored.against_parent, scored.against_parent_low, entry.parameters, entry.state_floats,
-        round(sum(trial.cpu_seconds for trial in trials), 1),
-    )  # fmt: skip
-
-
 def show(options: argparse.Namespace) -> int:
     """One experiment's whole story, from sample to lesson."""
     from asi_tui.story import tell_story
@@ -184,9 +116,8 @@ def show(options: argparse.Namespace) -> int:
 def transcript(options: argparse.Namespace) -> int:
     """What the agents were asked and answered for one experiment."""
     root = find_run(options.run)
-    state = load_state(root)
     blobs = Blobs(RunPaths(root).blobs)
-    calls = [call for call in state.calls.values() if call.experiment == options.experiment]
+    calls = _calls(root, options.experiment)
     if not calls:
         raise CommandError(f"no agent has worked on {options.experiment!r} in {root.name}", USAGE)
     for call in calls:
@@ -199,12 +130,30 @@ def transcript(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _calls(root: Path, experiment: str) -> list[Call]:
+    """Every call of an agent for an experiment; the state itself lets old ones go. Raises `CommandError`."""
+    calls: dict[str, Call] = {}
+    try:
+        for record in read(RunPaths(root).journal):
+            event = record.data
+            if isinstance(event, ev.AgentCalled) and event.experiment == experiment:
+                calls[event.call] = Call(
+                    event.call, experiment, event.role, event.agent, event.prompt, record.time
+                )
+            elif isinstance(event, ev.AgentReplied) and event.call in calls:
+                call = calls[event.call]
+                call.reply, call.seconds, call.ok, call.error = event.reply, event.seconds, event.ok, event.error
+    except JournalCorrupt as error:
+        raise CommandError(f"{root.name}: {error}; `asi audit --verify` says more") from error
+    return list(calls.values())
+
+
 def approvals(options: argparse.Namespace) -> int:
     """List the requests that wait for a person."""
     root = find_run(options.run)
     state = load_state(root)
     if options.json:
-        _print_json(state.pending)
+        print_json(state.pending)
         return DONE
     if not state.pending:
         print("nothing waits for approval")
@@ -242,6 +191,32 @@ def audit(options: argparse.Namespace) -> int:
             print(f"{record.seq:>6}  {moment}  {clean(record.actor, 80):<18}  {describe(record)}")
     except JournalCorrupt as error:
         raise CommandError(str(error)) from error
+    return DONE
+
+
+def brief(options: argparse.Namespace) -> int:
+    """What needs you, what changed since you last looked, what is left of the budget, what comes next."""
+    from asi_tui import briefing
+    from asi_tui.seen import last_seen
+    from asi_tui.sizes import size_of
+    from store.config import ConfigError, RunConfig, load
+
+    root = find_run(options.run)
+    state = load_state(root)
+    now, pid = time.time(), engine_pid(root)
+    try:
+        config = load(RunPaths(root).config)
+    except ConfigError:
+        config = RunConfig()
+    since = now - options.since if options.since is not None else last_seen(root)
+    latched = latched_words(root, pid is not None, why=True)
+    facts = briefing.Situation(latched, pid is not None, size_of(root))
+    found = briefing.brief(state, config, now, since, facts)
+    if options.json:
+        print_json(found)
+    else:
+        for line in briefing.told(found):
+            print(line)
     return DONE
 
 

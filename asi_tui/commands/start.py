@@ -15,20 +15,25 @@ from asi_tui.commands.common import (
     REFUSED,
     USAGE,
     CommandError,
-    complain,
     find_run,
     latched_words,
     running_engine,
 )
+from asi_tui.terminals import is_dumb, is_terminal
 from engine.client.rundir import RunPaths, engine_pid, list_runs, runs_home
 
 FIRST_RUN = "first"
+
+HEADLESS_SECONDS, WATCH_SECONDS = 15.0, 60.0
+"""Silence after which a line says how far the trials are: in a log, and where a person listens."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Start or resume the engine of a run, and attach."""
     from engine.client.launch import EngineFailed, start_engine
 
+    if not options.headless:
+        _refuse_dumb(f"asi run --headless{f' {options.run}' if options.run else ''}")
     root = _run_directory(options)
     pid = engine_pid(root)
     latched = latched_words(root, pid is not None, why=True)
@@ -52,6 +57,7 @@ def attach(options: argparse.Namespace) -> int:
     """Attach the terminal to a running engine."""
     root = find_run(options.run)
     running_engine(root)
+    _refuse_dumb(f"asi watch --plain {root.name}")
     return _attach(root, plain=False, until_end=True)
 
 
@@ -59,19 +65,21 @@ def watch(options: argparse.Namespace) -> int:
     """Follow a run in plain lines, one per event; made for pipes and screen readers."""
     root = find_run(options.run)
     running_engine(root)
-    return _attach(root, plain=True, until_end=True)
+    return _attach(root, plain=True, until_end=True, progress=0.0 if options.quiet else WATCH_SECONDS)
 
 
-def _attach(root: Path, plain: bool, until_end: bool) -> int:
-    if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        plain = True
-    elif not plain and os.environ.get("TERM", "dumb") in ("dumb", ""):
-        complain("TERM=dumb cannot show the app; following in plain lines (Ctrl+C detaches)")
-        plain = True
-    if plain:
+def _refuse_dumb(instead: str) -> None:
+    """Where a person sits at a terminal that cannot show the app, nothing is started: say what can be done there."""
+    if is_terminal() and is_dumb():
+        term = os.environ.get("TERM", "")
+        raise CommandError(f"TERM={term or '(not set)'} cannot show the app; a line per event: {instead}", USAGE)
+
+
+def _attach(root: Path, plain: bool, until_end: bool, progress: float = HEADLESS_SECONDS) -> int:
+    if plain or not is_terminal():
         from asi_tui.plain import follow
 
-        return follow(root, until_end=until_end)
+        return follow(root, until_end=until_end, progress=progress)
     from asi_tui.app import run_app
 
     return run_app(root)

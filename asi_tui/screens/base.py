@@ -79,6 +79,7 @@ class Watch(Screen[None]):
         self.page = 1
         self.question: Question | None = None
         self.typed = ""
+        self._recalled = 0  # how far back in a question's history
         self.sought = ""
         self.last_key = 0.0
         self.links: list[Link] = []
@@ -270,7 +271,7 @@ class Watch(Screen[None]):
 
     def put(self, question: Question) -> None:
         """Put a question into the footer, with all that belongs to it."""
-        self.question, self.typed = question, question.typed
+        self.question, self.typed, self._recalled = question, question.typed, 0
         self.draw()
 
     def scroll_keys(self) -> list[Key]:
@@ -403,6 +404,11 @@ class Watch(Screen[None]):
             question.answer(self.typed.strip())
         elif event.key == "backspace":
             self._typed(self.typed[:-1])
+        elif event.key == "tab" and question.completes is not None:
+            self._typed(question.completes(self.typed))
+        elif event.key in ("up", "down") and question.history:
+            self._recalled = max(0, min(len(question.history), self._recalled + (1 if event.key == "up" else -1)))
+            self._typed(question.history[-self._recalled] if self._recalled else "")
         elif event.key == "ctrl+u":
             self._typed("")
         elif event.key == "ctrl+w":

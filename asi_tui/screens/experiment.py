@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asi_tui import words
+from asi_tui import outside, words
 from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule
 from asi_tui.screens.base import Watch
 from asi_tui.screens.ending import end_key
@@ -16,6 +16,7 @@ class ExperimentScreen(Watch):
 
     NAME = "Experiment"
     SCROLLS = True
+    SEARCHES = True
 
     def __init__(self, experiment: str) -> None:
         super().__init__()
@@ -38,7 +39,16 @@ class ExperimentScreen(Watch):
         found = self.model.state.experiments.get(self.experiment)
         if found is not None and found.parent in self.model.state.experiments:
             keys.append(Key(("u",), "u", "parent", "the parent's story", self._open_parent))
-        return keys
+        return [*keys, *(self._talk_and_pager() if found is not None else [])]
+
+    def _talk_and_pager(self) -> list[Key]:
+        return [
+            Key(("t",), "t", "transcript", "what agents said for it", lambda: self.asi.read(self.experiment)),
+            Key(("o",), "o", "pager", "this page in $PAGER", self._page_out),
+        ]
+
+    def _page_out(self) -> None:
+        self.run_worker(outside.page(self.asi, self.copied(), f"experiment-{self.experiment}"))
 
     def _open_parent(self) -> None:
         self.open(self.model.state.experiments[self.experiment].parent)

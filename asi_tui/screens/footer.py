@@ -28,7 +28,7 @@ def question_row(question: Question, typed: str, room: int) -> Row:
 def stop_label(model: Model, width: int) -> Row:
     """The stop key, and how else to stop where the engine is not connected."""
     if model.replay is not None:
-        return row((" replay: nothing to stop ", "bar.dim"))
+        return row((" replay: nothing to stop " if width >= 100 else " replay ", "bar.dim"))
     if model.connected:
         label: Span = (" ^\\ STOP ", "bar.bad")
     elif model.ever_connected and not model.over:
@@ -49,11 +49,17 @@ def hint(key: Key) -> Row:
 def footer_row(
     keys: Sequence[Key], screens: Sequence[Sequence[Key]], shared: Sequence[Key], stop: Row, width: int
 ) -> Row:
-    """The keys that fit: the screen's own, the numbered screens (in the longest of their forms), the shared ones."""
+    """The keys that fit: the screen's own, the numbered screens (in the longest of their forms), the shared ones.
+
+    Where nothing fits, the screen's last keys go first: help lists them all, so help itself stays.
+    """
     room = width - width_of(stop)
+    own = [key for key in keys if key.footer]
+    common = [key for key in shared if key.footer]
+    forms = [(own, form) for form in screens] + [(own[:count], screens[-1]) for count in reversed(range(len(own)))]
     line: Row = ()
-    for form in screens:
-        line = tuple(span for key in (*keys, *form, *shared) if key.footer for span in hint(key))
+    for some, form in forms:
+        line = tuple(span for key in (*some, *form, *common) for span in hint(key))
         if width_of(line) <= room:
             break
     return spread(line, stop, width, "bar")

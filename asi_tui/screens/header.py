@@ -45,6 +45,7 @@ def header_row(model: Model, config: RunConfig, width: int) -> Row:
     line = line_state(model, width)
     parts = [
         _state(model, width), _deadman(model), _sandbox(model), _approvals(model), _count(model, config), _best(model),
+        _people(model), _leaks(model),
     ]  # fmt: skip
     return spread(arrange(parts, width - width_of(line)), line, width, "bar")
 
@@ -114,6 +115,18 @@ def _count(model: Model, config: RunConfig) -> list[Form]:
     total = config.loop.experiments or config.budget.experiments or len(proposals)
     long = f"{done} of {total} done, {len(proposals) - done} open"
     return [Form(10, ((long, "bar"),)), Form(30, ((f"{done}/{total} done", "bar"),)), Form(0, ())]
+
+
+def _people(model: Model) -> list[Form]:
+    """How many terminals watch, where there is more than this one."""
+    here = len(model.supervisors())
+    return [Form(25, ((f"{here} here", "bar"),)), Form(0, ())] if here > 1 else []
+
+
+def _leaks(model: Model) -> list[Form]:
+    """Processes of the run that belong to nothing alive."""
+    strays = model.load.strays if model.load is not None and model.connected else None
+    return [Form(ALWAYS, ((f"LEAK {len(strays)}", "bar.bad"),))] if strays else []
 
 
 def _best(model: Model) -> list[Form]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from asi_tui.lines import Row
@@ -31,6 +31,7 @@ class Question(NamedTuple):
     dropped: what is said when it is dropped.
     typed: what stands in the answer at first.
     changed: told of every change of the answer, for searches that find while one types.
+    completes: what Tab makes of what was typed. history: earlier answers, the oldest first, for up and down.
     """
 
     text: str
@@ -40,3 +41,5 @@ class Question(NamedTuple):
     dropped: str = ""
     typed: str = ""
     changed: Callable[[str], object] = lambda typed: None
+    completes: Callable[[str], str] | None = None
+    history: Sequence[str] = ()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.domain import TaskInfo
 from store.events import Prediction, PredictionOutcome
 
 Say = Callable[[str], None]
@@ -37,7 +38,11 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class ProposalBrief(msgspec.Struct, frozen=True):
-    """What the Researcher gets. `seed` makes the offline answer reproducible."""
+    """What the Researcher gets. `seed` makes the offline answer reproducible.
+
+    tried: genomes of every experiment. tasks: what a prediction can speak of. failures: what was tried nearby and came
+    to nothing, with the reason, nearest first.
+    """
 
     experiment: str
     seed: int
@@ -47,6 +52,8 @@ class ProposalBrief(msgspec.Struct, frozen=True):
     lessons: list[str]
     contract: str
     tried: list[str] = []
+    tasks: list[TaskInfo] = []
+    failures: list[str] = []
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -62,7 +69,10 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class RepairBrief(msgspec.Struct, frozen=True):
-    """What the Engineer gets: the program, which gate or trial failed, and the shortest reproducing evidence."""
+    """What the Engineer gets: the program, which gate or trial failed, and the shortest reproducing evidence.
+
+    history: the diagnoses of earlier repairs of the same experiment.
+    """
 
     experiment: str
     seed: int
@@ -71,6 +81,9 @@ class RepairBrief(msgspec.Struct, frozen=True):
     failed: str
     evidence: str
     attempt: int
+    title: str = ""
+    contract: str = ""
+    history: list[str] = []
 
 
 class Fix(msgspec.Struct, frozen=True):
@@ -79,6 +92,32 @@ class Fix(msgspec.Struct, frozen=True):
     diagnosis: str
     program: str
     genome: str = ""
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """An earlier proposal whose motivation lies near; `likeness` is what fetched it and decides nothing."""
+
+    id: str
+    title: str
+    motivation: str
+    likeness: float = 0.0
+
+
+class NoveltyBrief(msgspec.Struct, frozen=True):
+    """What the novelty role gets: a proposal, and the earlier ones that it may repeat."""
+
+    experiment: str
+    seed: int
+    title: str
+    motivation: str
+    neighbours: list[Neighbour]
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """A verdict on novelty: the neighbour that is repeated, empty for a new idea."""
+
+    duplicate_of: str
+    reason: str = ""
 
 
 class AnalysisBrief(msgspec.Struct, frozen=True):
@@ -97,6 +136,8 @@ class AnalysisBrief(msgspec.Struct, frozen=True):
     against_parent: tuple[float, float, float] | None
     noise: dict[str, float]
     change: str = ""
+    motivation: str = ""
+    hypothesis: str = ""
 
 
 class Analysis(msgspec.Struct, frozen=True):
@@ -108,10 +149,24 @@ class Analysis(msgspec.Struct, frozen=True):
     next: list[str]
 
 
+class AgentFailed(Exception):
+    """The agent's answer cannot be used, and asking again did not help; the message is one line."""
+
+
+class AgentUnavailable(Exception):
+    """The agent cannot answer at present, through no fault of the experiment: the step runs again when the run does."""
+
+
 class Agent(Protocol):
-    """Researcher, Engineer and Analyst in one; what computes for long runs off the event loop."""
+    """Researcher, Engineer and Analyst in one; what computes for long runs off the event loop.
+
+    keeps_record: the agent puts its calls on record by itself, each with its cost. judges: it has a novelty role.
+    Every method may raise `AgentFailed` and `AgentUnavailable`.
+    """
 
     name: str
+    keeps_record: bool
+    judges: bool
 
     def seed_genome(self, baseline: str) -> str:
         """The genome of a baseline as JSON, empty for agents that keep none."""
@@ -123,6 +178,10 @@ class Agent(Protocol):
 
     async def repair(self, brief: RepairBrief, say: Say) -> Fix:
         """Mend a program that failed a gate or a trial."""
+        ...
+
+    async def judge(self, brief: NoveltyBrief, say: Say) -> Judgement:
+        """Say whether a proposal repeats one of its neighbours; asked only of agents that judge."""
         ...
 
     async def analyse(self, brief: AnalysisBrief, say: Say) -> Analysis:

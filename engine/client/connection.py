@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from engine.client.rundir import RunPaths
 
 RETRY_FIRST = 0.2
 RETRY_LAST = 5.0
+LONG_LINE = 1 << 18
 ANSWER_TIMEOUT = 30.0
 LONG_ANSWERS = {"park": 4000.0, "rearm": 120.0}  # trials get their grace to write checkpoints; a drill takes a while
 LONG_QUERIES = {"verify": 600.0, "sql": 60.0, "audit": 60.0}
@@ -89,7 +91,7 @@ class Connection:
             writer.write(msgspec.json.encode(hello) + b"\n")
             await writer.drain()
             while line := await reader.readline():
-                message = protocol.decode_from_engine(line)
+                message = _decoded(line)
                 if isinstance(message, protocol.Refused):
                     yield Lost(message.reason, final=True)
                     return
@@ -173,6 +175,22 @@ async def ask_once(root: Path, name: str, **fields: Any) -> protocol.Answer:
         pumping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await pumping
+
+
+def _decoded(line: bytes) -> protocol.FromEngine:
+    """Decode one line; a long one without the garbage collector.
+
+    A snapshot of thousands of experiments makes a hundred thousand objects, none of them garbage. The collector would
+    go through them again and again while they are made, and later every time that it looks at everything.
+    """
+    if len(line) < LONG_LINE or not gc.isenabled():
+        return protocol.decode_from_engine(line)
+    gc.disable()
+    try:
+        return protocol.decode_from_engine(line)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _reason(error: Exception) -> str:

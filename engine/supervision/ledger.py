@@ -13,7 +13,7 @@ from store.events import BudgetExceeded
 from store.state import RunState
 
 WARN_AT = 0.8
-CPU, EXPERIMENTS = "cpu hours", "experiments"
+CPU, EXPERIMENTS, TOKENS, MONEY = "cpu hours", "experiments", "tokens", "money"
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -35,8 +35,8 @@ def accounts(state: RunState, config: Budget, now: float, disk_bytes: float) -> 
     every = [
         Account("wall hours", working / 3600, config.wall_hours),
         Account(CPU, state.cpu_seconds / 3600, config.cpu_hours, _reserved_cpu_seconds(state) / 3600),
-        Account("tokens", state.tokens_used, config.tokens),
-        Account("money", state.money, config.money),
+        Account(TOKENS, state.tokens_used, config.tokens, sum(call.tokens for call in state.open_calls)),
+        Account(MONEY, state.money, config.money, sum(call.cost for call in state.open_calls)),
         Account("disk GB", disk_bytes / 1e9, config.disk_gb),
         Account(EXPERIMENTS, over, config.experiments, len(state.proposals) - over),
     ]
@@ -63,6 +63,17 @@ def lacking(state: RunState, config: Budget, cpu_seconds: float) -> BudgetExceed
         wanted = account.used + account.reserved + cpu_seconds / 3600
         if account.currency == CPU and wanted > account.cap and not _reported(state, CPU, hard=True):
             return BudgetExceeded(CPU, wanted, account.cap, True)
+    return None
+
+
+def lacking_words(state: RunState, config: Budget, tokens: int, cost: float) -> BudgetExceeded | None:
+    """The stop that a model's call runs into whose upper bound is `tokens` and `cost`; None where there is room."""
+    wanted = {TOKENS: float(tokens), MONEY: cost}
+    for account in accounts(state, config, 0.0, 0.0):
+        total = account.used + account.reserved + wanted.get(account.currency, 0.0)
+        over = account.currency in wanted and total > account.cap
+        if over and not _reported(state, account.currency, hard=True):
+            return BudgetExceeded(account.currency, total, account.cap, True)
     return None
 
 

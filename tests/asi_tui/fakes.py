@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,6 +59,7 @@ class Fake:
         self.blobs: dict[str, str] = {}
         self.records: list[ev.Record] = []
         self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.looks: list[str] = []
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.connected = True
@@ -102,6 +104,9 @@ class Fake:
         """Remember the order."""
         if not self.connected:
             raise NotConnected("not connected to the engine")
+        if name == "look":  # says what is on the screen and orders nothing
+            self.looks.append(str(fields["target"]))
+            return protocol.Answer(1, True)
         self.orders.append((name, fields))
         return self.says.get(name, protocol.Answer(1, True))
 
@@ -117,11 +122,17 @@ class Fake:
             return protocol.Answer(1, True, text=answers[name](target))
         more = {"leaderboard": self._board, "sql": self._sql, "audit": self._audit, "verify": self._verify,
                 "output": self._output, "cognition": self._cognition}  # fmt: skip
-        return protocol.Answer(1, True, text=more[name](target, **fields))
+        try:
+            return protocol.Answer(1, True, text=more[name](target, **fields))
+        except sqlite3.Error as error:
+            return protocol.Answer(1, False, error=str(error))
 
-    def _sql(self, _target: str, **_: Any) -> str:
-        rows = [[one.id, one.title] for one in self.state.ranking()]
-        return msgspec.json.encode(protocol.Table(["experiment", "title"], rows)).decode()
+    def _sql(self, target: str, limit: int = 1_000, **_: Any) -> str:
+        """One statement to a table like the engine's leaderboard, in another database's dialect."""
+        found = _database(self._board_rows()).execute(target)
+        rows = [["NULL" if cell is None else str(cell) for cell in line] for line in found.fetchmany(limit + 1)]
+        columns = [str(column[0]) for column in found.description]
+        return msgspec.json.encode(protocol.Table(columns, rows[:limit], len(rows) > limit)).decode()
 
     def _audit(self, target: str, where: str = "", offset: int = 0, limit: int = 200, **_: Any) -> str:
         lines = [
@@ -141,7 +152,7 @@ class Fake:
         return msgspec.json.encode(protocol.Verified(self.seq, f"h{self.seq}", len(self.blobs), 4)).decode()
 
     def _output(self, target: str, **_: Any) -> str:
-        return f"step 1 of {target}\n{self.text}\nstep 2"
+        return json.dumps(f"step 1 of {target}\n{self.text}\nstep 2")
 
     def _cognition(self, _target: str, where: str = "", **_: Any) -> str:
         known = [
@@ -170,7 +181,7 @@ class Fake:
                               "reply": call.reply, "text": text, "ok": call.ok, "seconds": call.seconds})  # fmt: skip
         return json.dumps(turns)
 
-    def _board(self, target: str, reverse: bool = False, offset: int = 0, limit: int = 200, **_: Any) -> str:
+    def _board_rows(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for rank, one in enumerate(self.state.ranking(), start=1):
             scored = one.scored
@@ -180,12 +191,22 @@ class Fake:
                 "control": one.control, "score": scored.score, "low": scored.low, "high": scored.high,
                 "seeds": scored.seeds, "against_parent": scored.against_parent,
                 "against_parent_low": scored.against_parent_low, "against_parent_high": scored.against_parent_high,
-                "parameters": 201_344, "state_floats": one.state_floats, "training_flops": 3.4e12,
+                "parameters": 201_344 + 9_000 * (rank % 4), "state_floats": one.state_floats, "training_flops": 3.4e12,
                 "tokens_per_second": 8_300.0 - 200 * rank, "cpu_seconds": 44.2, "tier": "probe", "program": one.program,
                 "tasks": [{"task": t.task, "difference": t.difference, "noise": t.noise} for t in scored.tasks],
             })  # fmt: skip
-        if target in ("score", "title", "seeds", "parameters"):
-            rows.sort(key=lambda one: one[target])
+        return rows
+
+    def _board(
+        self, target: str, reverse: bool = False, where: str = "", offset: int = 0, limit: int = 200, **_: Any
+    ) -> str:
+        rows = self._board_rows()
+        if where:
+            let_through = _database(rows).execute(f"SELECT experiment FROM leaderboard WHERE ({where})").fetchall()
+            names = {name for name, in let_through}
+            rows = [one for one in rows if one["experiment"] in names]
+        most_first = target in ("score", "low", "seeds", "against_parent", "tokens_per_second")
+        rows.sort(key=lambda one: one[target] if one[target] is not None else -1e9, reverse=most_first)
         rows = rows[::-1] if reverse else rows
         return json.dumps({"rows": rows[offset : offset + limit], "total": len(rows)})
 
@@ -304,6 +325,16 @@ class Fake:
                 out.append(protocol.LiveStep(found.id, self.text or "writing the proposal", time.time() - 3))
                 out.append(protocol.LiveText(found.id, "engineer", self.text or "reading the parent's program …\n"))
         return out
+
+
+def _database(rows: list[dict[str, Any]]) -> sqlite3.Connection:
+    """The rows of a leaderboard as a table that can be asked."""
+    database = sqlite3.connect(":memory:")
+    names = [name for name in (rows[0] if rows else {"experiment": ""}) if name != "tasks"]
+    database.execute(f"CREATE TABLE leaderboard ({', '.join(names)})")
+    marks = ", ".join("?" for _ in names)
+    database.executemany(f"INSERT INTO leaderboard VALUES ({marks})", [[row[name] for name in names] for row in rows])
+    return database
 
 
 def frozen(_root: Path) -> FreezeReport:

@@ -292,11 +292,11 @@ async def test_leaderboard_sorts_and_opens_a_story() -> None:
         await settled(pilot)
         await pilot.press("5")
         await until(pilot, lambda: "linear_attention" in picture(app))
-        ids = [line.split()[1] for line in painted(app)[3:10]]
+        ids = [line[4:].split()[1] for line in painted(app)[3:10]]
         assert ids == ["e0001", "base", "e0004", "e0003", "base", "e0002", "base"]
         await pilot.press("o")
         await settled(pilot)
-        assert [line.split()[1] for line in painted(app)[3:10]] == ids[::-1]
+        assert [line[4:].split()[1] for line in painted(app)[3:10]] == ids[::-1]
         await pilot.press("o", "home", "enter")
         await settled(pilot)
         assert isinstance(app.screen, ExperimentScreen)

@@ -306,16 +306,18 @@ async def test_what_a_trial_printed(house: House, tmp_path: Path) -> None:
 async def test_what_the_run_knows(house: House) -> None:
     client = await house.client()
     everything = await ask(client, "cognition", kind=list[protocol.Knowledge])
-    assert everything
-    assert [k.source for k in everything] == sorted((k.source for k in everything), reverse=True)
-    assert everything[0].text == f"lesson of {everything[0].source}"
+    learned = [known for known in everything if known.source.startswith("lesson: ")]
+    assert everything[: len(learned)] == learned
+    assert all(known.source.startswith("paper: ") for known in everything[len(learned) :])
+    assert [known.id for known in learned] == sorted((known.id for known in learned), reverse=True)
+    assert learned[0].text == f"lesson of {learned[0].id.partition('/')[0]}"
     assert (await ask(client, "cognition", kind=list[protocol.Knowledge], offset=1, limit=2)) == everything[1:3]
-    wanted = everything[-1]
-    found = await ask(client, "cognition", kind=list[protocol.Knowledge], where=f"lesson {wanted.source}")
+    wanted = learned[-1]
+    found = await ask(client, "cognition", kind=list[protocol.Knowledge], where=wanted.text)
     assert found[0].id == wanted.id
-    assert "holds" in found[0].why
+    assert "words" in found[0].why
     far = await ask(client, "cognition", kind=list[protocol.Knowledge], where="\x00 zzzz qqqq")
-    assert all("holds" not in knowledge.why for knowledge in far)
+    assert all("words" not in known.why for known in far)
 
 
 async def test_a_transcript_is_whole_also_for_what_the_state_let_go(house: House) -> None:

@@ -12,7 +12,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from store import events as ev
 from store.blobs import Blobs
@@ -78,7 +78,7 @@ class _Story:
         evidence = "no change of y[:64] after x[64:] was replaced" if passed else "y[31] changed by 0.7 after x[32:]"
         gates.append(ev.GateVerdict("causal", passed, evidence))
         report = self.blob(json.dumps([gate.evidence for gate in gates]))
-        sizes = {"parameters": 40_000 + len(experiment), "state_floats": 2048, "flops_per_token": 1.5e5}
+        sizes: dict[str, Any] = {"parameters": 40_000 + len(experiment), "state_floats": 2048, "flops_per_token": 1.5e5}
         self.tell(
             ev.ProgramVetted(
                 experiment, program, passed, gates, report, sha("s" + program), sha("f" + program), **sizes,
@@ -118,7 +118,8 @@ class _Story:
             return "approve"
         request = f"r{len(self.steps):05}"
         self.tell(ev.ApprovalRequested(request, experiment, program, "probe", "novel import", self.now + 3600))
-        decision = self.draw.choice(("approve", "approve", "reject", "expire"))
+        outcomes: tuple[ev.Decision, ...] = ("approve", "approve", "reject", "expire")
+        decision = self.draw.choice(outcomes)
         who = "engine" if decision == "expire" else "person:ada"
         if self.draw.random() < 0.3:
             deferred = ev.ApprovalDecided(experiment, program, "probe", "defer", "person:ada", request, "tonight")

@@ -17,7 +17,9 @@ from engine.agents.protocol import (
     AnalysisBrief,
     Draft,
     Fix,
+    Judgement,
     Member,
+    NoveltyBrief,
     ProposalBrief,
     RepairBrief,
     Say,
@@ -35,6 +37,8 @@ class Evolver:
     """An `Agent` that needs no model, no key and no network; the same brief always gets the same answer."""
 
     name = "evolver"
+    keeps_record = False
+    judges = False
 
     def seed_genome(self, baseline: str) -> str:
         """The genome that describes a baseline, as JSON; empty for one outside the space."""
@@ -53,6 +57,10 @@ class Evolver:
         fix = await asyncio.to_thread(_repair, brief)
         say(fix.diagnosis + "\n")
         return fix
+
+    async def judge(self, brief: NoveltyBrief, say: Say) -> Judgement:
+        """Always new: two genomes that differ are different proposals."""
+        return Judgement("", "its genome differs")
 
     async def analyse(self, brief: AnalysisBrief, say: Say) -> Analysis:
         """Compare with parent and population, estimate every gene's effect, and say what to try."""

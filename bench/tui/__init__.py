@@ -1,0 +1,1 @@
+"""A benchmark of the terminal: `python -m bench.tui`."""
