@@ -7,33 +7,30 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from rich.console import RenderableType
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, Monochrome
 from textual.screen import Screen
 
 from asi_tui import outside
-from asi_tui.commands.common import KILLED, login, printable, terminal
+from asi_tui.aftermath import last_words, leave_dead_terminal
+from asi_tui.commands.common import login, terminal
 from asi_tui.driver import StopDriver
-from asi_tui.facts import Lookout, look
+from asi_tui.facts import Lookout
 from asi_tui.library import Library
 from asi_tui.lines import tight
 from asi_tui.model import Model
+from asi_tui.orders import Line, OrdersApp
 from asi_tui.pace import Pace
 from asi_tui.preferences import Preferences, load_preferences
-from asi_tui.presence import Presence
 from asi_tui.safe import AsciiFilter, ColourlessFilter, ControlFilter
 from asi_tui.screens.approvals import ApprovalsScreen
 from asi_tui.screens.audit import AuditScreen
@@ -56,8 +53,7 @@ from asi_tui.stop import STOP_KEYS, EmergencyStop
 from asi_tui.terminals import in_browser, needs_ascii
 from asi_tui.theme import TEXTUAL_THEMES, THEMES
 from asi_tui.wordline import command_question
-from engine.client.connection import Connection, NotConnected
-from engine.client.protocol import Answer
+from engine.client.connection import Connection
 from engine.client.rundir import RunPaths
 from store.config import ConfigError, RunConfig, load
 
@@ -85,20 +81,7 @@ SCREENS: tuple[tuple[str, type[Watch]], ...] = (
 )
 
 
-class Line(Protocol):
-    """What the app needs of a connection."""
-
-    def messages(self) -> AsyncIterator[Any]:
-        """Everything the engine sends."""
-
-    async def command(self, name: str, **fields: Any) -> Answer:
-        """Order something."""
-
-    async def query(self, name: str, target: str = "", **fields: Any) -> Answer:
-        """Ask something."""
-
-
-class AsiApp(App[None]):
+class AsiApp(OrdersApp):
     """Watches and steers one run."""
 
     ascii_terminal = False
@@ -121,23 +104,18 @@ class AsiApp(App[None]):
         driver_class: type[Driver] | None = StopDriver,
         preferences: Preferences | None = None,
     ) -> None:
-        super().__init__(driver_class=driver_class)
+        super().__init__(connection, login(), Model(root.name), driver_class)
         self.root = root
-        self.connection = connection
-        self.who = login()
-        self.model = Model(root.name)
         self.model.terminal = terminal()
         self.config = _configuration(root)
         self.emergency = emergency or EmergencyStop(root, f"person:{self.who}")
-        self.library = Library(connection.query, self._start_worker, self._changed)
-        self.presence = Presence()
+        self.library = Library(connection.query, self.start_worker, self._changed)
         self.typed_lines: deque[str] = deque(maxlen=MOST_LINES)
         self.lookout = Lookout(root)
         self.preferences = preferences or Preferences()
         self.animation_level = "none"
         self._drawn = (-1, 0.0)
         self._pace = Pace()
-        self._looking = ""
         self._watches = {shown: kind() for shown, kind in SCREENS}
         for theme in TEXTUAL_THEMES:
             self.register_theme(theme)
@@ -169,7 +147,7 @@ class AsiApp(App[None]):
         self.emergency.on_change = self._changed
         for key in self.preferences.stop_keys:
             self.bind(key, "emergency", show=False)
-        self._start_worker(self._listen())
+        self.start_worker(self._listen())
         self.lookout.start()
         self.set_interval(FLUSH_SECONDS, self.flush_picture)
 
@@ -192,9 +170,6 @@ class AsiApp(App[None]):
                 await asyncio.sleep(0)
                 rested = time.monotonic()
 
-    def _start_worker(self, work: Any) -> object:
-        return self.run_worker(work, exit_on_error=True)
-
     def _changed(self) -> None:
         self.model.version += 1
 
@@ -210,7 +185,7 @@ class AsiApp(App[None]):
         driver = self._driver
         if isinstance(driver, StopDriver):
             if driver.gone:
-                _leave_dead_terminal(self.emergency)
+                leave_dead_terminal(self.emergency)
             if driver.backlog or not self._pace.allows(driver.outlet):
                 return
         self.model.see(self.lookout.facts)
@@ -224,12 +199,6 @@ class AsiApp(App[None]):
         if screen is not None and (version != self.model.version or now - when >= AGES_SECONDS):
             self._drawn = (self.model.version, now)
             screen.draw()
-
-    @property
-    def front(self) -> Watch | None:
-        """The screen in front; None while the app begins or ends."""
-        stack = self.screen_stack
-        return stack[-1] if stack and isinstance(stack[-1], Watch) else None
 
     def _show_stop(self) -> None:
         screen = self.front
@@ -266,13 +235,13 @@ class AsiApp(App[None]):
             return [*self.model.replay.keys(), *keys, Key(("q",), "q", "leave", "leave the replay", self.action_detach)]
         phase, latched = self.model.state.phase, self.model.facts.latched
         if self.model.connected and latched:
-            keys.insert(0, Key(("R",), "R", "re-arm", "say why, then a drill; then p resumes", self._ask_rearm))
+            keys.insert(0, Key(("R",), "R", "re-arm", "say why, then a drill; then p resumes", self.ask_rearm))
         elif self.model.connected and phase in ("paused", "frozen", "parked"):
             keys.insert(0, Key(("p",), "p", "resume", "work goes on", lambda: self.order("resume")))
         elif self.model.connected and phase in ("running", "armed"):
-            keys.insert(0, Key(("p",), "p", "pause", "nothing new starts, running trials finish", self._pause))
+            keys.insert(0, Key(("p",), "p", "pause", "nothing new starts, running trials finish", self.pause))
         if self.model.connected and self.model.known:
-            keys.append(Key(("S",), "S", "stop", "stop the run in order (asks)", self._ask_stop, False))
+            keys.append(Key(("S",), "S", "stop", "stop the run in order (asks)", self.ask_stop, False))
         keys.append(Key(("q",), "q", "leave", "leave; the run goes on (also Ctrl+C)", self.action_detach))
         return keys
 
@@ -330,7 +299,7 @@ class AsiApp(App[None]):
         """Copy what the screen in front has to give."""
         screen = self.front
         if screen is not None:
-            self._start_worker(outside.copy(self, screen.copied()))
+            self.start_worker(outside.copy(self, screen.copied()))
 
     def repaint(self) -> None:
         """Paint everything again: another program may have written over it."""
@@ -340,67 +309,6 @@ class AsiApp(App[None]):
         screen = self.front
         if screen is not None:
             self.push_screen(HelpScreen(screen.NAME, screen.all_keys()))
-
-    def _pause(self) -> None:
-        self.order("pause")
-
-    def _ask_stop(self) -> None:
-        screen = self.front
-        if screen is not None:
-            screen.ask(
-                "Stop the run? Trials end, nothing is lost. y and Enter:",
-                lambda typed: self.order("stop") if typed.lower() in ("y", "yes") else screen.say("not stopped"),
-            )
-
-    def _ask_rearm(self) -> None:
-        screen = self.front
-        if screen is not None:
-            screen.ask(
-                "Why is it safe to go on? Reason and Enter:",
-                lambda why: self.order("rearm", reason=why) if why else screen.say("not re-armed: it needs a reason"),
-            )
-
-    def order(self, name: str, **fields: Any) -> None:
-        """Send a command to the engine and say how it went."""
-        self._start_worker(self._order(name, fields))
-
-    async def _order(self, name: str, fields: dict[str, Any]) -> None:
-        try:
-            answer = await self.connection.command(name, who=self.who, **fields)
-            text = answer.text or f"{name}: done" if answer.ok else f"{name} refused: {answer.error}"
-            bad = not answer.ok
-        except NotConnected as error:
-            text, bad = f"{name} was not sent: {error}", True
-        self.tell(text, bad)
-
-    def tell(self, text: str, bad: bool = False) -> None:
-        """Say something on the screen in front."""
-        if self.front is not None:
-            self.front.say(text, bad)
-
-    def person_acted(self) -> None:
-        """A person pressed a key: the dead-man's switch may have to hear of it."""
-        if self.presence.renews(self.model.deadman_left):
-            self._start_worker(self._renew())
-
-    async def _renew(self) -> None:
-        try:
-            answer = await self.connection.command("present", who=self.who)
-        except NotConnected:
-            self.presence.not_told()
-        else:
-            if not answer.ok:
-                self.presence.not_told()
-
-    def look(self, request: str) -> None:
-        """Tell the other supervisors which request this person has in front of them."""
-        if request != self._looking and self.model.connected and self.model.replay is None:
-            self._looking = request
-            self._start_worker(self._tell_look(request))
-
-    async def _tell_look(self, request: str) -> None:
-        with contextlib.suppress(NotConnected):
-            await self.connection.command("look", who=self.who, target=request)
 
     def action_detach(self) -> None:
         """Leave the terminal; the engine goes on."""
@@ -417,12 +325,6 @@ def _configuration(root: Path) -> RunConfig:
         return load(RunPaths(root).config)
     except (ConfigError, OSError):
         return RunConfig()
-
-
-def _leave_dead_terminal(emergency: EmergencyStop) -> None:
-    """The terminal is gone: finish a stop that counts down, then end without touching the terminal again."""
-    emergency.kill_now(15.0)
-    os._exit(KILLED if emergency.pressed else 0)
 
 
 def web_or_stop_driver() -> type[Driver] | None:
@@ -443,7 +345,7 @@ def run_app(root: Path, app: AsiApp | None = None) -> int:
     button = app.emergency
 
     def finish(_number: int, _frame: FrameType | None) -> None:
-        _leave_dead_terminal(button)
+        leave_dead_terminal(button)
 
     handlers: dict[int, Any] = {
         signal.SIGHUP: finish, signal.SIGTERM: finish,
@@ -455,38 +357,7 @@ def run_app(root: Path, app: AsiApp | None = None) -> int:
     finally:
         # Not earlier: Textual sets a handler of its own, which suspends. What is suspended kills nothing.
         previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
-        code = _after(app.emergency)
+        code = last_words(app.emergency)
         for number, handler in previous.items():
             signal.signal(number, handler)
     return code
-
-
-def _after(emergency: EmergencyStop) -> int:
-    """What is left to say, on the plain terminal, when the stop was pressed."""
-    if not emergency.pressed:
-        return 0
-    from engine.client.kill import print_report
-
-    name = emergency.root.name
-    if emergency.phase in ("freezing", "frozen"):
-        _say(f"Emergency stop: everything is killed in {emergency.seconds_left:.0f} s.")
-    emergency.wait(60.0)
-    if emergency.report is not None:
-        print_report(emergency.report)
-    elif emergency.phase == "held":
-        facts = look(emergency.root)
-        if facts.latch is None:
-            _say(f"The latch was lifted elsewhere; the run may be going on: asi attach {name}")
-        else:
-            _say(f"Everything is frozen and stays so. `asi kill {name}` ends it,")
-            _say(f"`asi rearm {name} --reason …` lifts the latch after a new drill, then")
-            _say(f"`asi {'run' if facts.engine is None else 'resume'} {name}` goes on.")
-    else:
-        _say(f"NOT PROVED ({'; '.join(emergency.problems) or 'no report'}); repeat: asi kill {name}")
-    return KILLED
-
-
-def _say(text: str) -> None:
-    """A line on the plain terminal, which may be gone; that must not end what is under way."""
-    with contextlib.suppress(OSError):
-        print(printable(text), flush=True)

@@ -22,6 +22,9 @@ DEBT_SECONDS = 3.0
 BLOCKED_SECONDS = 0.02
 """A write that takes so long has filled the line's buffer, and tells how fast the line is."""
 
+TELLING = 4_096
+"""Bytes of a write that can tell it: a small one that was slow only met a busy machine."""
+
 FORGOTTEN_SECONDS = 10.0
 
 
@@ -62,7 +65,7 @@ class Outlet:
             work()
         finally:
             ended = self._clock()
-            if size and ended - begun > BLOCKED_SECONDS:
+            if size >= TELLING and ended - begun > BLOCKED_SECONDS:
                 speed = size / (ended - begun)
                 self._speed = (self.speed + speed) / 2 if self.speed else speed
                 self._blocked_at = ended

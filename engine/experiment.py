@@ -16,20 +16,17 @@ from typing import Literal
 import msgspec
 
 from engine import scoring
-from engine.agents.protocol import AnalysisBrief, Fix, Member, ProposalBrief, RepairBrief
+from engine.consulting import Consulting
 from engine.domain import GateResult, VetReport
-from engine.laboratory import as_member
-from engine.predictions import check_predictions
 from engine.sandboxes import Ended
 from engine.supervision import risk
 from engine.supervision.policy import Case, decide
-from engine.training import Training
 from engine.trials import VettingFailed
 from store import events as ev
 from store.state import Experiment, Request
 
 
-class Machine(Training):
+class Machine(Consulting):
     """Drives one experiment to its end."""
 
     async def run(self) -> None:
@@ -53,73 +50,21 @@ class Machine(Training):
         """Wait while the run is paused, frozen or parked."""
         await self.runtime.until(lambda state: state.phase == "running")
 
-    # --- propose ------------------------------------------------------------------------------------------------------
-
-    async def propose(self) -> None:
-        """Have the Researcher draft a program from the sampled parent and references."""
-        self.doing("writing the proposal")
-        state, entry = self.runtime.state, self.entry
-        parent = await self.member(state.experiments[entry.parent])
-        question = state.experiments[entry.parent].summary or parent.title
-        brief = ProposalBrief(
-            experiment=self.id,
-            seed=entry.seed,
-            parent=parent,
-            references=[await self.member(state.experiments[name]) for name in entry.references],
-            population=await self.population(),
-            lessons=await self.lab.recall(question, 6),
-            contract=self.lab.domain.contract,
-            tried=[e.genome for e in state.experiments.values() if e.genome and e.id != self.id],
-        )
-        call = await self.call("researcher", msgspec.json.encode(brief).decode())
-        started = time.monotonic()
-        draft = await self.lab.agent.propose(brief, self.say("researcher"))
-        await self.reply(call, "researcher", msgspec.json.encode(draft).decode(), started)
-        await self.runtime.commit(
-            ev.ProposalDrafted(
-                experiment=self.id,
-                title=draft.title[:200],
-                motivation=draft.motivation[:4_000],
-                hypothesis=draft.hypothesis[:2_000],
-                program=await self.runtime.put(draft.program),
-                predictions=draft.predictions[:8],
-                genome=draft.genome,
-                change=draft.change[:300],
-            ),
-            f"agent:{self.lab.agent.name}",
-        )
-
-    async def call(self, role: str, prompt: str) -> str:
-        """Record that an agent begins to work; returns the call's id."""
-        name = f"{self.id}-{role}-{secrets.token_hex(3)}"
-        sha = await self.runtime.put(prompt)
-        await self.runtime.commit(ev.AgentCalled(name, self.id, role, self.lab.agent.name, sha))
-        return name
-
-    async def reply(self, call: str, role: str, text: str, started: float) -> None:
-        """Record what the agent answered."""
-        sha = await self.runtime.put(text)
-        self.runtime.emit(ev.AgentReplied(call, self.id, role, sha, round(time.monotonic() - started, 3)))
-
-    async def member(self, entry: Experiment) -> Member:
-        """An experiment as agents see it."""
-        return as_member(entry, await self.runtime.text(entry.program))
-
-    async def population(self) -> list[Member]:
-        """Every scored program, best first."""
-        return [await self.member(entry) for entry in self.runtime.state.ranking() if entry.id != self.id]
-
     # --- dedupe and vet -----------------------------------------------------------------------------------------------
 
     async def dedupe(self) -> None:
-        """Drop a proposal whose program says the same as an earlier one; otherwise vet it."""
+        """Drop a proposal whose program, or whose idea, is an earlier one; otherwise vet it."""
         self.doing("looking for duplicates")
         source = await self.runtime.text(self.entry.program)
         own = await asyncio.to_thread(self.lab.domain.syntax_hash, source)
         for other in self.earlier():
             if own == other.syntax_hash or self.entry.program == other.program:
                 return await self.duplicate(other.id, "exact")
-        await self.vet()
+        of = await self.repeats(self.earlier())
+        if of:
+            return await self.duplicate(of, "motivation")
+        if of is not None:
+            await self.vet()
 
     def earlier(self) -> list[Experiment]:
         """Experiments whose programs came before this one's."""
@@ -129,7 +74,7 @@ class Machine(Training):
             if e.id != self.id and e.program and (e.opened, e.id) < (self.entry.opened, self.id)
         ]
 
-    async def duplicate(self, of: str, how: Literal["exact", "functional"]) -> None:
+    async def duplicate(self, of: str, how: Literal["exact", "functional", "motivation"]) -> None:
         """Close as a repetition of `of`."""
         self.runtime.emit(ev.ProposalDuplicate(self.id, of, how))
         await self.close("duplicate", f"repeats {of} ({how})")
@@ -174,36 +119,6 @@ class Machine(Training):
     def counts_as_linear(self) -> bool:
         """Whether quadratic cost is a fault in this program: for every one but the quadratic reference."""
         return self.id.removeprefix("b-") not in self.lab.domain.quadratic_baselines
-
-    async def repair(self) -> None:
-        """Send a failed program back to the Engineer with the evidence, or give up."""
-        entry, config = self.entry, self.runtime.config.loop
-        cheated = any(self.runtime.state.trials[name].cheat for name in entry.trials[-1:])
-        if entry.origin in ("baseline", "person") or cheated or entry.repairs >= config.max_repairs:
-            tried = f" after {entry.repairs} repairs" if entry.repairs else ""
-            return await self.close("failed", f"{entry.failure}{tried}")
-        self.doing("repairing")
-        failed, _, evidence = entry.failure.partition(": ")
-        source = await self.runtime.text(entry.program)
-        attempt = entry.repairs + 1
-        brief = RepairBrief(self.id, entry.seed + attempt, source, entry.genome, failed, evidence, attempt)
-        call = await self.call("engineer", msgspec.json.encode(brief).decode())
-        started = time.monotonic()
-        fix: Fix = await self.lab.agent.repair(brief, self.say("engineer"))
-        await self.reply(call, "engineer", msgspec.json.encode(fix).decode(), started)
-        if not fix.program:
-            return await self.close("failed", f"{entry.failure}; no remedy known: {fix.diagnosis}")
-        await self.runtime.commit(
-            ev.ProgramRepaired(
-                experiment=self.id,
-                old=entry.program,
-                new=await self.runtime.put(fix.program),
-                diagnosis=fix.diagnosis[:1_000],
-                attempt=entry.repairs + 1,
-                genome=fix.genome,
-            ),
-            f"agent:{self.lab.agent.name}",
-        )
 
     # --- risk and gate ------------------------------------------------------------------------------------------------
 
@@ -308,40 +223,6 @@ class Machine(Training):
         """Train further seeds where that is worth it; then have the Analyst explain the result, and close."""
         if self.wanted_seed() is not None:
             return await self.train()
-        entry = self.entry
-        if entry.origin == "baseline":
+        if self.entry.origin == "baseline":
             return await self.close("ranked")
-        self.doing("analysing")
-        scored = entry.scored
-        assert scored is not None
-        parent = self.runtime.state.experiments.get(entry.parent)
-        result = await self.member(entry)
-        outcomes = check_predictions(self.runtime.state, entry)
-        brief = AnalysisBrief(
-            experiment=self.id,
-            result=result,
-            parent=await self.member(parent) if parent else None,
-            population=[*await self.population(), result],
-            predictions=entry.predictions,
-            outcomes=outcomes,
-            against_parent=(
-                (scored.against_parent, scored.against_parent_low or 0.0, scored.against_parent_high or 0.0)
-                if scored.against_parent is not None
-                else None
-            ),
-            noise={item.task: item.noise for item in scored.tasks},
-            change=entry.change,
-        )
-        call = await self.call("analyst", msgspec.json.encode(brief).decode())
-        started = time.monotonic()
-        analysis = await self.lab.agent.analyse(brief, self.say("analyst"))
-        text = msgspec.json.encode(analysis).decode()
-        await self.reply(call, "analyst", text, started)
-        lessons = [lesson[:400] for lesson in analysis.lessons[:8]]
-        self.runtime.emit(
-            ev.ExperimentAnalysed(self.id, analysis.summary[:2_000], lessons, outcomes, await self.runtime.put(text)),
-            f"agent:{self.lab.agent.name}",
-        )
-        for number, lesson in enumerate(lessons):
-            await self.lab.remember(f"{self.id}/{number}", lesson)
-        await self.close("ranked")
+        await self.explain()

@@ -10,16 +10,23 @@ from engine import scoring
 from engine.agents.protocol import Agent, Member
 from engine.domain import Domain
 from engine.halting import Halting
+from engine.novelty import Neighbours
+from engine.replaying import Recording
 from engine.runtime import Runtime
 from engine.slots import Slots
 from engine.supervision.deadman import DeadMan
 from engine.supervision.policy import Policy
 from engine.trials import TrialRunner
-from store.state import Experiment
+from store.events import Origin
+from store.state import Experiment, RunState
 
 
 class Laboratory(msgspec.Struct):
-    """What every experiment of a run shares."""
+    """What every experiment of a run shares.
+
+    agents: by an experiment's origin, where another one than `agent` speaks for it. proposer: the origin of the next
+    proposal. recording: the run that this one replays.
+    """
 
     runtime: Runtime
     domain: Domain
@@ -33,6 +40,14 @@ class Laboratory(msgspec.Struct):
     data_hash: str
     recall: Callable[[str, int], Awaitable[list[str]]]
     remember: Callable[[str, str], Awaitable[None]]
+    agents: dict[str, Agent] = {}
+    proposer: Callable[[RunState], Origin] = lambda state: "evolver"
+    recording: Recording | None = None
+    neighbours: Neighbours = msgspec.field(default_factory=Neighbours)
+
+    def agent_of(self, origin: Origin) -> Agent:
+        """Who speaks for experiments of this origin."""
+        return self.agents.get(origin, self.agent)
 
     @property
     def tier(self) -> str:

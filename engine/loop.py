@@ -11,6 +11,7 @@ import random
 from engine import sampling, scoring
 from engine.experiment import Machine
 from engine.laboratory import Laboratory, baseline_id
+from engine.replaying import Recording
 from engine.supervision.ledger import may_open
 from store import events as ev
 from store.journal import JournalFailed
@@ -53,13 +54,20 @@ class Loop:
                 if entry.open and entry.id not in self._running:
                     self._start(group, entry.id)
             busy = sum(entry.open for entry in self.runtime.state.proposals)
-            more = not self.experiments or self._opened() < self.experiments
+            more = self._more()
             if not more and not busy and not self.runtime.state.experiments[self.lab.baseline].open:
                 return
             room = busy < config.concurrency and may_open(self.runtime.state, self.runtime.config.budget)
-            if more and room and self.runtime.state.phase == "running" and self._open_next():
+            if more and room and self.runtime.state.phase == "running" and await self._open_next():
                 continue
             await self.runtime.changed()
+
+    def _more(self) -> bool:
+        """Whether another proposal is wanted."""
+        recording = self.lab.recording
+        if recording is not None and len(self.runtime.state.proposals) >= len(recording.openings):
+            return False
+        return not self.experiments or self._opened() < self.experiments
 
     def _opened(self) -> int:
         return sum(entry.origin != "person" for entry in self.runtime.state.proposals)
@@ -93,8 +101,10 @@ class Loop:
             self.runtime.note(f"{experiment} ended by an error of the engine: {reason}", "error")
             await machine.close("failed", f"error of the engine: {reason}")
 
-    def _open_next(self) -> bool:
+    async def _open_next(self) -> bool:
         """Open the next proposal; False while no parent is ready."""
+        if self.lab.recording is not None:
+            return await self._open_again(self.lab.recording)
         config = self.runtime.config
         number = len(self.runtime.state.proposals) + 1
         seed = random.Random(f"{config.loop.seed}:{number}").getrandbits(31)
@@ -106,13 +116,26 @@ class Loop:
         self.runtime.emit(
             ev.ExperimentOpened(
                 experiment=f"e{number:04d}",
-                origin="control" if chosen.control else "evolver",
+                origin="control" if chosen.control and not self.lab.agents else self.lab.proposer(self.runtime.state),
                 parent=chosen.parent,
                 references=chosen.references,
                 control=chosen.control,
                 seed=seed,
             )
         )
+        return True
+
+    async def _open_again(self, recording: Recording) -> bool:
+        """Open what was opened then, with the same parent; False while that one is not through."""
+        opening = recording.openings[len(self.runtime.state.proposals)]
+        opened = opening.opened
+        above = self.runtime.state.experiments.get(opened.parent)
+        if opened.parent and (above is None or not above.program or (above.open and not above.vetted)):
+            return False
+        self.runtime.emit(opened, opening.actor)
+        if opening.drafted is not None:
+            await self.runtime.put(await asyncio.to_thread(recording.program, opening.drafted.program))
+            await self.runtime.commit(opening.drafted, opening.actor)
         return True
 
     async def _open_baselines(self) -> None:

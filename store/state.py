@@ -88,6 +88,7 @@ class Experiment(msgspec.Struct):
     program: str = ""
     genome: str = ""
     repairs: int = 0
+    diagnoses: list[str] = []
     duplicate_of: str = ""
     vetted: bool = False
     gates: list[ev.GateVerdict] = []
@@ -364,6 +365,7 @@ def _program_vetted(state: RunState, record: ev.Record, event: ev.ProgramVetted)
 def _program_repaired(state: RunState, record: ev.Record, event: ev.ProgramRepaired) -> None:
     found = _touch(state, record, event.experiment)
     found.program, found.repairs, found.vetted = event.new, event.attempt, False
+    found.diagnoses.append(event.diagnosis)
     found.genome = event.genome or found.genome
     found.approved_program = found.approved_tier = ""
     found.step = "vet"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from textual import events
@@ -20,7 +20,6 @@ from asi_tui.lines import (
     Canvas,
     Row,
     Span,
-    Tag,
     marked,
     pad,
     paragraph,
@@ -33,7 +32,8 @@ from asi_tui.lines import (
 from asi_tui.model import Model
 from asi_tui.screens.footer import STOP_TARGET, footer_row, question_row, stop_label
 from asi_tui.screens.header import header_row
-from asi_tui.screens.keys import Key, Question
+from asi_tui.screens.keys import Key, Question, typed_on
+from asi_tui.screens.links import LinkCursor
 from asi_tui.screens.short import SMALLEST, short_rows
 
 if TYPE_CHECKING:
@@ -48,14 +48,6 @@ LONGEST_MESSAGE = 4
 LONGEST_ANSWER = 2_000
 
 WHEEL_LINES = 3
-
-
-class Link(NamedTuple):
-    """A place of the picture that leads somewhere: its line, its first cell, what it leads to."""
-
-    y: int
-    x: int
-    target: str
 
 
 class Watch(Screen[None]):
@@ -82,8 +74,7 @@ class Watch(Screen[None]):
         self._recalled = 0  # how far back in a question's history
         self.sought = ""
         self.last_key = 0.0
-        self.links: list[Link] = []
-        self.chosen_link: Link | None = None
+        self.links = LinkCursor()
         self._text: Sequence[Row] = ()
         self._message: Span = ("", "")
         self._message_until = 0.0
@@ -161,7 +152,8 @@ class Watch(Screen[None]):
             own = [marked(line, self.sought) for line in own]
         rows = [*asked, *own][:room]
         rows += [BLANK] * (room - len(rows))
-        self.canvas.show(self._with_cursor([self.header(width), *rows, *said, self.footer(width)]))
+        picture = [self.header(width), *rows, *said, self.footer(width)]
+        self.canvas.show(self.links.show(picture) if self.LINKS else picture)
 
     def scrolled(self, rows: Sequence[Row], height: int, follow: bool = False) -> list[Row]:
         """The part of `rows` that is in view; keeps the scroll position inside."""
@@ -203,59 +195,23 @@ class Watch(Screen[None]):
             return []
         return [pad(line, width, "bar") for line in paragraph(text, width, style)][:LONGEST_MESSAGE]
 
-    # --- links -----------------------------------------------------------------------------------------------------
-
-    def _with_cursor(self, picture: list[Row]) -> list[Row]:
-        """Take down where the picture leads, and show the cursor on one of the places."""
-        if not self.LINKS:
-            return picture
-        self.links = [link for y, line in enumerate(picture[1:-1], 1) for link in _links(y, line)]
-        chosen = self.chosen_link
-        if chosen is None or not self.links:
-            return picture
-        # Rows move while a run goes on: the cursor stays with what it points at, nearest to where it was.
-        same = [link for link in self.links if link.target == chosen.target] or self.links
-        self.chosen_link = now = min(same, key=lambda link: (abs(link.y - chosen.y), abs(link.x - chosen.x)))
-        picture[now.y] = _restyled(picture[now.y], now)
-        return picture
-
-    def step_link(self, by: int) -> None:
-        """Move the cursor over the places that lead somewhere."""
-        if not self.links:
-            return
-        if self.chosen_link is None:
-            self.chosen_link = self.links[0 if by > 0 else -1]
-            return
-        column = [link for link in self.links if link.x == self.chosen_link.x]
-        at = column.index(self.chosen_link) if self.chosen_link in column else 0
-        self.chosen_link = column[max(0, min(len(column) - 1, at + by))]
-
-    def cross_links(self, by: int) -> None:
-        """Move the cursor to the nearest place in another column."""
-        chosen = self.chosen_link
-        if chosen is None:
-            self.step_link(1)
-            return
-        beside = [link for link in self.links if (link.x - chosen.x) * by > 0]
-        if beside:
-            self.chosen_link = min(beside, key=lambda link: (abs(link.x - chosen.x), abs(link.y - chosen.y)))
-
-    def _open_link(self) -> None:
-        if self.chosen_link is not None:
-            self.open(self.chosen_link.target)
-
     def link_keys(self) -> list[Key]:
         """The cursor over what leads somewhere, where the screen has one."""
-        if not self.LINKS or not self.links:
+        links = self.links
+        if not self.LINKS or not links.links:
             return []
-        chosen = self.chosen_link is not None
+        chosen = links.chosen is not None
         return [
             Key(("enter",), "Enter", "open", "open what the cursor is on", self._open_link, chosen),
-            Key(("up", "k"), "↑", "", "the cursor up", lambda: self.step_link(-1), False),
-            Key(("down", "j", "tab"), "↓", "choose", "the cursor down", lambda: self.step_link(1)),
-            Key(("left", "h", "shift+tab"), "←", "", "the cursor to the left", lambda: self.cross_links(-1), False),
-            Key(("right", "l"), "→", "", "the cursor to the right", lambda: self.cross_links(1), False),
-        ]  # fmt: skip
+            Key(("up", "k"), "↑", "", "the cursor up", lambda: links.step(-1), False),
+            Key(("down", "j", "tab"), "↓", "choose", "the cursor down", lambda: links.step(1)),
+            Key(("left", "h", "shift+tab"), "←", "", "the cursor to the left", lambda: links.cross(-1), False),
+            Key(("right", "l"), "→", "", "the cursor to the right", lambda: links.cross(1), False),
+        ]
+
+    def _open_link(self) -> None:
+        if self.links.chosen is not None:
+            self.open(self.links.chosen.target)
 
     # --- keys ------------------------------------------------------------------------------------------------------
 
@@ -378,7 +334,7 @@ class Watch(Screen[None]):
         if self.SCROLLS:
             self.scroll_lines(lines)
         elif self.LINKS:
-            self.step_link(1 if lines > 0 else -1)
+            self.links.step(1 if lines > 0 else -1)
 
     def on_paste(self, event: events.Paste) -> None:
         """Paste into a question; anywhere else a paste does nothing."""
@@ -402,39 +358,7 @@ class Watch(Screen[None]):
         elif event.key == "enter":
             self.question = None
             question.answer(self.typed.strip())
-        elif event.key == "backspace":
-            self._typed(self.typed[:-1])
-        elif event.key == "tab" and question.completes is not None:
-            self._typed(question.completes(self.typed))
-        elif event.key in ("up", "down") and question.history:
-            self._recalled = max(0, min(len(question.history), self._recalled + (1 if event.key == "up" else -1)))
-            self._typed(question.history[-self._recalled] if self._recalled else "")
-        elif event.key == "ctrl+u":
-            self._typed("")
-        elif event.key == "ctrl+w":
-            self._typed(" ".join(self.typed.split()[:-1]))
-        elif event.character and event.character.isprintable():
-            self._typed(self.typed + event.character)
-
-
-def _links(y: int, line: Row) -> list[Link]:
-    """The places of one line that lead somewhere, each at its first cell."""
-    found: list[Link] = []
-    x, last = 0, ""
-    for text, style in line:
-        target = style.target if isinstance(style, Tag) else ""
-        if target and target != last and not target.startswith("key:"):
-            found.append(Link(y, x, target))
-        x, last = x + cell_len(text), target
-    return found
-
-
-def _restyled(line: Row, link: Link) -> Row:
-    """The line with the link's place in the style of the cursor."""
-    out: list[Span] = []
-    x = 0
-    for text, style in line:
-        here = isinstance(style, Tag) and style.target == link.target and x >= link.x
-        out.append((text, Tag("cursor", link.target) if here else style))
-        x += cell_len(text)
-    return tuple(out)
+        else:
+            typed, self._recalled = typed_on(question, self.typed, self._recalled, event.key, event.character or "")
+            if typed != self.typed:
+                self._typed(typed)

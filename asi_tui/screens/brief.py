@@ -174,7 +174,7 @@ class BriefScreen(Watch):
             super().wheel(lines)
 
     def _more(self) -> None:
-        self.all, self.top, self.chosen_link = not self.all, 0, None
+        self.all, self.top, self.links.chosen = not self.all, 0, None
 
     def _acknowledge(self) -> None:
         self.run_worker(self._remember(self.model.clock()))

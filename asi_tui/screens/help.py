@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asi_tui.lines import BLANK, Row, fit, paragraph, row, rule
+from asi_tui.lines import BLANK, Row, beside, clip, fit, paragraph, row, rule
 from asi_tui.screens.base import Watch
 from asi_tui.screens.keys import Key
 
@@ -30,6 +30,12 @@ GLOSSARY = (
 )
 
 
+WIDE = 140
+"""From this width on the words stand beside the keys."""
+
+GAP = 3
+
+
 class HelpScreen(Watch):
     """Lists what can be pressed on the screen it was called from."""
 
@@ -43,25 +49,30 @@ class HelpScreen(Watch):
 
     def body(self, width: int, height: int) -> list[Row]:
         """Keys, then words."""
+        if width < WIDE:
+            return self.scrolled([*self._keys(width), BLANK, *_words(width)], height)
+        half = (width - GAP) // 2
+        return self.scrolled(beside(self._keys(half), half, _words(half), GAP), height)
+
+    def _keys(self, width: int) -> list[Row]:
         rows = [rule(f"keys on {self._about}", width)]
-        rows += [
-            row((f"   {fit(key.shown, 6)}", "strong"), key.help)
-            for key in self._listed
-            if key.names != ("?",)
-        ]
-        rows += [
-            row(("   Ctrl+\\ ", "bad"), "or F12: EMERGENCY STOP. Freezes everything at once, kills after 10 s;"),
-            row("          pressed again it kills now. Works without the engine."),
-            BLANK,
-            rule("words", width),
-        ]
-        for word, meaning in GLOSSARY:
-            first, *others = paragraph(meaning, width - 18, "dim", "")
-            rows.append((*row((f"   {fit(word, 15)}", "")), *first))
-            rows += [(*row(" " * 18), *line) for line in others]
-        rows += [BLANK, row("   this terminal's witness: ", (self.asi.emergency.witness, "strong"))]
-        return self.scrolled(rows, height)
+        shown = (key for key in self._listed if key.names != ("?",))
+        rows += [clip(row((f"   {fit(key.shown, 6)}", "strong"), key.help), width) for key in shown]
+        stop = "or F12: EMERGENCY STOP. Freezes everything at once, kills after 10 s; pressed again it kills now. "
+        first, *others = paragraph(stop + "Works without the engine.", width - 11, "", "")
+        rows += [(*row(("   Ctrl+\\ ", "bad")), *first), *((*row(" " * 11), *line) for line in others)]
+        return [*rows, BLANK, row("   this terminal's witness: ", (self.asi.emergency.witness, "strong"))]
 
     def keys(self) -> list[Key]:
         """Back to where one came from."""
         return [Key(("escape", "?", "enter"), "Esc", "back", "back", self.app.pop_screen)]
+
+
+def _words(width: int) -> list[Row]:
+    """What the words on the screens mean."""
+    rows = [rule("words", width)]
+    for word, meaning in GLOSSARY:
+        first, *others = paragraph(meaning, width - 18, "dim", "")
+        rows.append((*row((f"   {fit(word, 15)}", "")), *first))
+        rows += [(*row(" " * 18), *line) for line in others]
+    return rows

@@ -43,3 +43,19 @@ class Question(NamedTuple):
     changed: Callable[[str], object] = lambda typed: None
     completes: Callable[[str], str] | None = None
     history: Sequence[str] = ()
+
+
+def typed_on(question: Question, typed: str, recalled: int, key: str, character: str) -> tuple[str, int]:
+    """What a key makes of a half-typed answer; `recalled` counts back into the question's history."""
+    if key == "backspace":
+        return typed[:-1], recalled
+    if key == "tab" and question.completes is not None:
+        return question.completes(typed), recalled
+    if key in ("up", "down") and question.history:
+        back = max(0, min(len(question.history), recalled + (1 if key == "up" else -1)))
+        return question.history[-back] if back else "", back
+    if key == "ctrl+u":
+        return "", recalled
+    if key == "ctrl+w":
+        return " ".join(typed.split()[:-1]), recalled
+    return (typed + character if character.isprintable() else typed), recalled

@@ -25,7 +25,7 @@ class Figure(msgspec.Struct, frozen=True):
         """Whether the target is met."""
         if self.most is None:
             return ""
-        return "ok" if self.value <= self.most else "MISS"
+        return "ok" if self.value <= self.most else "MISS"  # not a number is a miss too
 
 
 def share(values: Sequence[float], part: float) -> float:

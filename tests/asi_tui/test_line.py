@@ -215,6 +215,14 @@ def test_pictures_take_their_share_of_a_line_and_no_more(line: float, share: flo
     assert 0.7 * share < outlet.sent / 30 < 1.2 * share
 
 
+def test_a_small_write_on_a_busy_machine_does_not_slow_the_pictures_down() -> None:
+    now = Now()
+    pace, outlet = Pace(now), Outlet(Line(now, 100), now)  # type: ignore[arg-type]
+    outlet.write("\x1b[?1049h")
+    assert outlet.speed == 0
+    assert pace.allows(outlet)
+
+
 def test_a_line_that_has_become_fast_is_believed_after_a_while() -> None:
     now = Now()
     line = Line(now, 10_000)

@@ -9,7 +9,7 @@ from asi_tui.screens.base import Watch
 from asi_tui.screens.ending import end_key
 from asi_tui.screens.keys import Key, Question
 from asi_tui.screens.training.cost import state_row
-from asi_tui.screens.training.curves import Curves, curve_of
+from asi_tui.screens.training.curves import Curves
 from asi_tui.screens.training.machine import machine_rows
 from asi_tui.screens.training.trials import TrialList, trial_rows
 from store.state import Trial
@@ -115,8 +115,7 @@ class TrainingScreen(Watch):
         keys = end_key(self)
         if len(trials) > 1:
             keys += self._list_keys()
-        if len(curve_of(self.asi.library, self.model, self.model.state.trials[self.chosen]).tasks()) > 1 \
-                if self.chosen in self.model.state.trials else False:  # fmt: skip
+        if self.chosen in self.model.curves and len(self.model.curve(self.chosen).tasks()) > 1:
             keys.append(Key(("t",), "t", "task", "the next task of this trial", self._next_task))
         if self.size.width < WIDE:
             word = "loss" if self.sealed else "score"

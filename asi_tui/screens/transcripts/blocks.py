@@ -25,8 +25,6 @@ TONES: dict[Kind, tuple[str, str]] = {
 class Block:
     """One prompt, reply, live stream or output; folded it is its head alone."""
 
-    dropped = 0
-
     def __init__(self, key: str, kind: Kind, role: str, time: float, experiment: str) -> None:
         self.key, self.kind, self.role, self.time, self.experiment = key, kind, role, time, experiment
         self.agent = ""
@@ -39,6 +37,11 @@ class Block:
         self.chosen = False
         bar, self._style = TONES[kind]
         self._gutter: Row = (("   ", ""), ("│ ", bar))
+
+    @property
+    def dropped(self) -> int:
+        """Lines that a live text has lost at its beginning."""
+        return self.text.dropped if self.text is not None else 0
 
     def take(self, text: str | None) -> None:
         """Take the text where it is another one than before."""
@@ -91,11 +94,14 @@ class Block:
 class HeardBlock:
     """One entry of the view of all streams: its columns say who, and only foreign text stands behind a bar."""
 
-    dropped = 0
-
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.key = f"heard{heard.number}"
+
+    @property
+    def dropped(self) -> int:
+        """Lines that it has lost at its beginning."""
+        return self.heard.text.dropped
 
     def __len__(self) -> int:
         return max(1, len(self.heard.text))

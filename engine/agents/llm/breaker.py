@@ -31,6 +31,11 @@ class Breaker:
         if state.phase == "paused" and state.phase_reason.startswith(PREFIX) and state.phase_reason.endswith(ALONE):
             self._tripped.set()  # by an earlier engine
 
+    @property
+    def open(self) -> bool:
+        """The server has failed too often in a row."""
+        return self._failures >= self._limit
+
     def succeeded(self) -> None:
         """The server answered."""
         self._failures = 0
@@ -38,7 +43,7 @@ class Breaker:
     def failed(self) -> bool:
         """The server failed once more; whether that is too often."""
         self._failures += 1
-        return self._failures >= self._limit
+        return self.open
 
     async def trip(self, reason: str, alone: bool) -> None:
         """Pause the run; with `alone` it goes on by itself, unless a person has acted by then."""
@@ -68,7 +73,5 @@ class Breaker:
         """The run is still paused by this breaker and no person has asked for anything else since."""
         state = self._halting.runtime.state
         return (
-            state.phase == "paused"
-            and state.phase_reason.startswith(PREFIX)
-            and self._halting.touched == self._touched
+            state.phase == "paused" and state.phase_reason.startswith(PREFIX) and self._halting.touched == self._touched
         )

@@ -68,6 +68,7 @@ def fill(text: str, values: dict[str, str]) -> str:
 def data(kind: str, text: str, limit: int = 0) -> str:
     """Text of unknown origin between tags with a name made from the text, so that it cannot close them itself."""
     kept = text if not limit or len(text) <= limit else text[: limit // 2] + "\n[…]\n" + text[-limit // 2 :]
+    kept = kept.replace("</data-", "<\\/data-")
     tag = f"data-{hashlib.sha256(kept.encode('utf-8', 'replace')).hexdigest()[:8]}"
     return f'<{tag} kind="{kind}">\n{kept.rstrip()}\n</{tag}>'
 
@@ -112,7 +113,7 @@ def researcher(brief: ProposalBrief, budget: int) -> list[Message]:
     known = [member for member in brief.population if member.id != parent.id]
     sections = {
         "lessons": Section("What was learned", [data("lesson", text, 1_200) for text in brief.lessons], 5),
-        "failures": Section("What was tried nearby and came to nothing", [data("failure", t, 400) for t in brief.failures], 4),
+        "failures": Section("Tried nearby, came to nothing", [data("failure", t, 400) for t in brief.failures], 4),
         "references": Section("Other programs", [_program(member) for member in brief.references], 1),
         "baselines": Section("Baselines", [_row(m) for m in known if m.origin == "baseline"], 3),
         "population": Section("The best so far", [_row(m) for m in known if m.origin != "baseline"][:30], 2),
@@ -157,8 +158,9 @@ def analyst(brief: AnalysisBrief, budget: int) -> list[Message]:
         if found := verdicts.get(one.task):
             line += f": {found.verdict}, measured {found.measured:+.4g} ({found.note})"
         outcomes.append(line + (f"\n{data('reason', one.reason, 400)}" if one.reason else ""))
+    above = brief.parent.id if brief.parent else ""
     compared = [_row(brief.parent)] if brief.parent else []
-    compared += [_row(m) for m in brief.population if m.origin == "baseline" and (not brief.parent or m.id != brief.parent.id)]  # fmt: skip
+    compared += [_row(m) for m in brief.population if m.origin == "baseline" and m.id != above]
     siblings = [m for m in brief.population if m.parent == own.parent and m.id != own.id and m.origin != "baseline"]
     values = {
         "experiment": brief.experiment,
@@ -170,7 +172,7 @@ def analyst(brief: AnalysisBrief, budget: int) -> list[Message]:
     }
     sections = {
         "population": Section("Its siblings", [_row(member) for member in siblings[:12]], 2),
-        "program": Section("", [data("program", own.source)], 1),
+        "program": Section("The program", [data("program", own.source)], 1),
     }
     return build("analyst", values, sections, budget)
 
@@ -193,8 +195,8 @@ def result(member: Member, brief: AnalysisBrief | None = None) -> str:
     if not member.seeds:
         return "Not measured yet."
     lines = [
-        f"Score {member.score:+.2f} noise units against the baseline, 95 % interval {_interval(member.low, member.high)}, "
-        f"{member.seeds} seed{'s' if member.seeds != 1 else ''}."
+        f"Score {member.score:+.2f} noise units against the baseline, "
+        f"95 % interval {_interval(member.low, member.high)}, {member.seeds} seed{'s' if member.seeds != 1 else ''}."
     ]
     if brief is not None and brief.against_parent is not None:
         value, low, high = brief.against_parent
