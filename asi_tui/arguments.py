@@ -26,6 +26,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     start.add_argument("--headless", action="store_true", help="plain progress lines instead of the app")
     start.add_argument("--experiments", type=_count, metavar="N", help="end the run after N proposals in all")
     start.add_argument("--config", metavar="FILE", help="a run.toml for a new run")
+    start.add_argument("--replay", metavar="OTHER", help="propose again what run OTHER proposed, from its record")
     add("attach", "attach the app to a running engine")
     watch = add("watch", "follow a run in plain lines, one per event; also for screen readers")
     watch.add_argument("--plain", action="store_true", help="as it always is")

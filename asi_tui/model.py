@@ -139,6 +139,11 @@ class Model:
         return self.clock() if self.connected or not self.known else max(self.lost_at, self.state.time)
 
     @property
+    def commands(self) -> bool:
+        """There is an engine to order something from."""
+        return self.connected and self.replay is None
+
+    @property
     def over(self) -> bool:
         """No engine is expected to answer any more."""
         return self.facts.latched == "killed" or self.state.phase in ("stopped", "finished", "killed")

@@ -22,6 +22,9 @@ from typing import Any
 
 from engine import cache, knowledge
 from engine.agents.evolver.agent import Evolver
+from engine.agents.llm.secret import KeyProblem, Secret, take_key
+from engine.agents.llm.team import Team, name_of
+from engine.client.proposer import hint, settle
 from engine.client.records import clear_latch, read_kills, read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
 from engine.commands import Commands
@@ -32,6 +35,7 @@ from engine.loop import Loop
 from engine.memory import Memory
 from engine.monitor import monitor_forever
 from engine.oversight import Oversight
+from engine.replaying import ReplayError
 from engine.runtime import Runtime, boot_id
 from engine.sandboxes import Sandboxes
 from engine.server import Server
@@ -78,9 +82,11 @@ def hold_lock(paths: RunPaths) -> Iterator[None]:
 class Engine:
     """One engine, from its start to its end."""
 
-    def __init__(self, root: Path, config: RunConfig, experiments: int) -> None:
+    def __init__(self, root: Path, config: RunConfig, experiments: int, key: Secret) -> None:
         self.paths = RunPaths(root)
         self.config = config
+        self.team = Team()
+        self._key = key
         self.experiments = experiments
         self.runtime = Runtime(root, config)
         self.leaving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -100,6 +106,7 @@ class Engine:
             loop.add_signal_handler(number, self.leave, signal.Signals(number).name)
         await self._open_run()
         laboratory = self._laboratory()
+        await self.team.join(laboratory, self.config.agents, self._key)
         commands = Commands(laboratory, self.leave)
         server = Server(
             self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle,
@@ -115,6 +122,7 @@ class Engine:
             self._spawn(self._lease.keep())
             await self._prepare(laboratory)
             self._spawn(laboratory.halting.watch_latch())
+            self._spawn(self.team.watch())
             self._spawn(Oversight(laboratory).run())
             self._spawn(knowledge.watch(laboratory))
             code, reason, finished = await self._work(laboratory)
@@ -158,7 +166,14 @@ class Engine:
         swept, unproved = await asyncio.to_thread(arming.sweep, self.paths.root)
         if unproved:
             raise Refused(1, f"sandboxes of an earlier engine may be alive ({'; '.join(unproved)[:300]}): asi kill")
-        runtime.emit(ev.EngineStarted(os.getpid(), VERSION, boot_id()))
+        runtime.emit(ev.EngineStarted(os.getpid(), VERSION, boot_id(), name_of(self.config.agents)))
+        for call in runtime.state.open_calls:  # what it has cost is not known: counted at its most
+            runtime.emit(
+                ev.AgentReplied(
+                    call.id, call.experiment, call.role, "", 0.0, False, call.tokens, 0, call.cost,
+                    "the end of its engine",
+                )
+            )  # fmt: skip
         for trial in runtime.state.running_trials:
             if trial.checkpoint:
                 known = (trial.checkpoint, trial.cpu_seconds, trial.data_hash)
@@ -245,6 +260,7 @@ class Engine:
         await self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()
+        await self.team.close()
         commands.queries.close()
         await self.runtime.close()
 
@@ -287,8 +303,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paths = RunPaths(options.root.resolve())
     try:
-        config = load(paths.config)
+        config = settle(load(paths.config), os.environ)
         _check_baselines(config)
+        if line := hint(config, os.environ):
+            print(line, file=sys.stderr)
+        key = take_key(config.agents.key_file if config.agents.kind in ("models", "mixed") else "")
         if options.rearm is not None and engine_pid(paths.root) is not None:
             raise Refused(4, f"{config.name} is still alive (perhaps held frozen); first: asi kill {config.name}")
         with hold_lock(paths):
@@ -300,11 +319,11 @@ def main(arguments: list[str] | None = None) -> int:
                 who = clean(latch.actor, 60)
                 raise Refused(5, f"killed by {who} at {when}; lift it with: asi rearm {config.name} --reason …")
             experiments = config.loop.experiments if options.experiments is None else options.experiments
-            return asyncio.run(_run(paths.root, config, experiments))
+            return asyncio.run(_run(paths.root, config, experiments, key))
     except Refused as error:
         print(f"asi: {error}", file=sys.stderr)
         return error.code
-    except (ConfigError, PolicyError) as error:
+    except (ConfigError, PolicyError, KeyProblem, ReplayError) as error:
         print(f"asi: {error}", file=sys.stderr)
         return 2
     except (JournalError, OSError) as error:
@@ -320,8 +339,8 @@ def _check_baselines(config: RunConfig) -> None:
             raise ConfigError(f"run.toml: there is no baseline {name!r}; known here: {', '.join(known)}")
 
 
-async def _run(root: Path, config: RunConfig, experiments: int) -> int:
-    return await Engine(root, config, experiments).run()
+async def _run(root: Path, config: RunConfig, experiments: int, key: Secret) -> int:
+    return await Engine(root, config, experiments, key).run()
 
 
 if __name__ == "__main__":

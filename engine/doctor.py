@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 import msgspec
 
+from engine.agents.llm.check import check_server
 from engine.client.rundir import RunPaths
-from engine.supervision.doctor import examine, format_examination
+from engine.supervision.doctor import Examination, examine, format_examination
 from engine.supervision.drill import DrillReport, drill
 from engine.supervision.isolation import Isolation
 from engine.supervision.sandbox import Launcher, LaunchFailed
@@ -26,9 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.drill:
         return _drill(options.beside, options.json)
-    found = asyncio.run(examine())
+    found = asyncio.run(_examine())
     print(msgspec.json.encode(found).decode() if options.json else format_examination(found))
     return 1 if found.problems else 0
+
+
+async def _examine() -> Examination:
+    """This machine, and the model server that the environment names."""
+    return msgspec.structs.replace(await examine(), agents=await check_server(os.environ))
 
 
 def _drill(beside: Path | None, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""Earlier proposals whose motivations lie near a new one. It only fetches; whether an idea is a repetition, others say."""
+"""Earlier proposals whose motivations lie near a new one: fetched here, judged elsewhere."""
 
 from __future__ import annotations
 

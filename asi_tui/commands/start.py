@@ -87,8 +87,11 @@ def _attach(root: Path, plain: bool, until_end: bool, progress: float = HEADLESS
 
 def _run_directory(options: argparse.Namespace) -> Path:
     """The run to start: an existing one, or a new directory with its configuration frozen into it."""
+    from engine.client.proposer import settle
     from store.config import ConfigError, RunConfig, dump, load
 
+    if options.replay is not None:
+        return _replay_directory(options)
     if options.run is None and options.config is None:
         runs = list_runs()
         root = runs[0] if runs else runs_home() / FIRST_RUN
@@ -104,7 +107,7 @@ def _run_directory(options: argparse.Namespace) -> Path:
                 raise CommandError(f"{known}; start a new run", REFUSED)
             load(paths.config)
             return root
-        config = load(Path(options.config)) if options.config else RunConfig()
+        config = settle(load(Path(options.config)) if options.config else RunConfig(), os.environ)
         import msgspec
 
         text = dump(msgspec.convert({**msgspec.structs.asdict(config), "name": root.name}, RunConfig))
@@ -120,6 +123,25 @@ def _run_directory(options: argparse.Namespace) -> Path:
         raise CommandError(f"{root.name!r} cannot be a run's name: {allowed} ({error})", USAGE) from error
     except OSError as error:
         raise CommandError(f"{root}: {error.strerror}; choose another place with XDG_DATA_HOME or a path") from error
+
+
+def _replay_directory(options: argparse.Namespace) -> Path:
+    """A new run that asks the recorded answers of another one instead of a model."""
+    from engine.client.proposer import prepare_replay
+    from store.config import ConfigError
+
+    other = find_run(options.replay)
+    named = options.run or f"{other.name}-replay"
+    root = Path(named).expanduser().resolve() if os.sep in named else runs_home() / named
+    if options.config is not None:
+        raise CommandError("a replay has the configuration of the run that it replays", USAGE)
+    try:
+        prepare_replay(other, root)
+    except ConfigError as error:
+        raise CommandError(str(error), USAGE) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename or root}: {error.strerror}", FAILED) from error
+    return root
 
 
 def msgspec_error() -> type[Exception]:

@@ -33,7 +33,7 @@ def trial_codes(trials: Iterable[str]) -> dict[str, str]:
 
 def end_key(screen: Watch, only: str = "") -> list[Key]:
     """The key that asks which trial to end, while there is one; `only` those of one experiment."""
-    if not screen.model.connected or not _running(screen.model, only):
+    if not screen.model.commands or not _running(screen.model, only):
         return []
     return [Key(("X",), "X", "end trial", "end one running trial (asks for its code)", lambda: _ask(screen, only))]
 

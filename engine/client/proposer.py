@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from store.config import Agents, ConfigError, RunConfig
+from engine.client.rundir import RunPaths, atomic_write
+from store.config import Agents, ConfigError, RunConfig, dump, load
 
 OPENAI = "https://api.openai.com/v1"
 KEY, URL, MODEL = "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"
@@ -46,6 +47,34 @@ def hint(config: RunConfig, environment: Mapping[str, str]) -> str:
     if config.agents.kind != "evolver" or not environment.get(KEY, "").strip():
         return ""
     return f"{KEY} is set, but no model is named ({MODEL}, or [agents] model): the offline evolver proposes"
+
+
+def prepare_replay(other: Path, root: Path) -> None:
+    """Make `root` the directory of a run that replays `other`; one that does so already is left as it is.
+
+    Raises:
+        ConfigError: `root` is another run, or the configuration of `other` cannot be used.
+        OSError: a file cannot be read or written.
+    """
+    paths, source = RunPaths(root), RunPaths(other)
+    if paths.config.exists():
+        if load(paths.config).agents.replay != str(other):
+            raise ConfigError(f"{root.name} exists and is no replay of {other.name}; name another run")
+        return
+    config = load(source.config)
+    agents = msgspec.structs.replace(config.agents, replay=str(other), key_file="")
+    if agents.kind == "auto" and not _has_calls(str(other)):
+        agents = msgspec.structs.replace(agents, kind="evolver")
+    plain = msgspec.structs.asdict(msgspec.structs.replace(config, agents=agents)) | {"name": root.name}
+    try:
+        text = dump(msgspec.convert(plain, RunConfig))
+    except msgspec.ValidationError:
+        raise ConfigError(f"{root.name!r} cannot be a run's name: letters, digits, _ . - only") from None
+    paths.create()
+    policy = other / "policy.toml"
+    if policy.is_file():
+        atomic_write(root / "policy.toml", policy.read_bytes())
+    atomic_write(paths.config, text.encode())
 
 
 def _has_calls(replay: str) -> bool:

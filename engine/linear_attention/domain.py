@@ -11,6 +11,7 @@ import msgspec
 
 from engine.domain import SourceFinding, TaskInfo, TrialSpec, VetSpec
 from engine.linear_attention import account, baselines, corpus, static, tiers
+from engine.linear_attention.signatures import building_blocks
 from engine.linear_attention.tasks import TASKS
 
 CONTRACT = """\
@@ -29,10 +30,10 @@ time. Samples of a batch must not see each other, and nothing may be carried fro
 class LinearAttention:
     """Implements `engine.domain.Domain`."""
 
-    contract = CONTRACT
     quadratic_baselines = frozenset({"softmax_attention"})
 
     def __init__(self) -> None:
+        self.contract = f"{CONTRACT}\n{building_blocks()}"
         self._corpus: corpus.CorpusInfo | None = None
         self._key = Path()
 

@@ -45,6 +45,7 @@ class Examination(msgspec.Struct, frozen=True):
     isolation: IsolationReport | None
     drill: DrillReport | None
     problems: list[str]
+    agents: str = ""
 
 
 async def examine() -> Examination:
@@ -109,6 +110,8 @@ def format_examination(found: Examination) -> str:
         lines.append(
             f"drill      {found.drill.processes} processes killed in {found.drill.killed_ms:.1f} ms, {verdict}"
         )
+    if found.agents:
+        lines.append(f"agents     {found.agents}")
     lines += [f"problem    {problem}" for problem in found.problems]
     return "\n".join(lines)
 

@@ -115,10 +115,13 @@ class ApprovalsScreen(Watch):
         """Deciding is offered only while there is something to decide."""
         if self.request is None:
             return []
-        keys = [
+        deciding = [
             Key(("a",), "a", "approve", "approve this program, after reading", self._approve, click=False),
             Key(("r",), "r", "reject", "reject, with a reason for the Researcher", self._reject),
             Key(("d",), "d", "defer", "leave it waiting", self._defer),
+        ]
+        keys = deciding if self.model.replay is None else []
+        keys += [
             Key(("w",), "w", "whole", "the difference or the whole program", self._turn, False),
             Key(("x",), "x", "story", "the experiment's whole story", self._story, False),
             Key(("t",), "t", "talk", "what the agents said about it", self._talk, False),

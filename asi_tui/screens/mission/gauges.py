@@ -19,6 +19,10 @@ ADVICE_WIDTH = 60
 """From this width on there is room for what would raise the sandbox's level."""
 
 
+CAPPED = {"wall hours": "time", "cpu hours": "cpu", "disk GB": "disk"}
+"""Short names of what has a cap, where they differ."""
+
+
 class Figures(NamedTuple):
     """What the gauges need beside the model."""
 
@@ -28,8 +32,8 @@ class Figures(NamedTuple):
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The values as bars from their least to their largest, the last `width` of them."""
-    shown = values[-width:]
+    """The values as bars from their least to their largest; more than `width` of them are thinned out evenly."""
+    shown = values if len(values) <= width else [values[(i + 1) * len(values) // width - 1] for i in range(width)]
     if not shown:
         return ""
     low, high = min(shown), max(shown)
@@ -41,13 +45,10 @@ def machine(model: Model, figures: Figures, width: int) -> list[Row]:
     """Load, budgets, supervisors, leaks, drill: a line or two each."""
     seeds, wanted = model.noise_seeds(), figures.config.trials.noise_seeds
     noise = f"noise floor known, {seeds} seeds" if seeds >= wanted else f"noise floor {seeds} of {wanted} seeds"
-    return [
-        rule("machine", width, noise),
-        *_load(model, width),
-        *_budget(model, figures, width),
-        *_watch(model, figures, width),
-        *_safety(model, width),
-    ]
+    live = [] if model.replay is not None else _load(model, width)
+    watch = [] if model.replay is not None else _watch(model, figures, width)
+    rows = [*live, *_budget(model, figures, width), *watch, *_safety(model, width)]
+    return [rule("machine", width, noise), *rows]
 
 
 def _load(model: Model, width: int) -> list[Row]:
@@ -82,7 +83,8 @@ def _budget(model: Model, figures: Figures, width: int) -> list[Row]:
 
 def _forecast(one: Forecast) -> list[Span]:
     tone = "bad" if one.share >= 1 else "warn" if one.share >= 0.8 else ""
-    return [(bar(one.share, 8), tone or "accent"), (f" {one.share:4.0%} ", tone), (one.text, "")]
+    return [(bar(one.share, 8), tone or "accent"), (f" {one.share:4.0%} ", tone), (f"{CAPPED.get(one.currency, one.currency)} {one.spent}  ", ""),
+            (one.text, "dim")]  # fmt: skip
 
 
 def _watch(model: Model, figures: Figures, width: int) -> list[Row]:

@@ -43,7 +43,7 @@ class MissionScreen(Watch):
     def _head(self, width: int) -> list[Row]:
         model = self.model
         if not model.known:
-            text = f"Waiting for the engine of {model.name}"
+            text = f"{'Reading the record' if model.replay else 'Waiting for the engine'} of {model.name}"
             reason = f": {model.lost_reason}" if model.lost_reason else "…"
             rows = [BLANK, *paragraph(text + reason, width, "strong")]
             if model.facts.latched:

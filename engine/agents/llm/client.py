@@ -105,6 +105,7 @@ class Server:
     def __init__(self, base_url: str, key: Secret, timeout: float) -> None:
         self.base_url, self.key, self.timeout = base_url, key, timeout
         self.lacks: set[str] = set()
+        self.streamed = False
         limits = httpx2.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout))
         self._http = httpx2.AsyncClient(
             timeout=limits, follow_redirects=False, event_hooks={"response": [_bound]}, base_url=base_url
@@ -196,6 +197,7 @@ class Server:
         async with create(**self._parameters(request), extra_headers=headers) as response:
             kind = response.headers.get("content-type", "").lower()
             if "event-stream" in kind:
+                self.streamed = True
                 async with contextlib.aclosing(await response.parse()) as stream:
                     async for chunk in stream:
                         reader.take(chunk)

@@ -166,7 +166,7 @@ class Models:
             except Overflow as error:
                 say(f"\n[the prompt is too long for the model ({error})]\n")
         name = clean(model, 80)
-        await self._caller.unavailable(f"{name} takes no prompt of {room // 2} tokens; set agents.context_tokens to fit")
+        await self._caller.unavailable(f"{name} takes no prompt of {room // 2} tokens; set agents.context_tokens")
 
     def _temperature(self, role: str) -> float:
         wanted = self._config.temperature
