@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from asi_tui.facts import Facts
+from asi_tui.forecast import Forecast, forecasts
 from asi_tui.lines import Row
 from asi_tui.streams import Streams
+from asi_tui.telling import LEVEL_STYLES, TELLERS, closed_text, scored_text
+from asi_tui.words import UNKNOWN_BOUND
 from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
+from store.config import RunConfig
 from store.state import Experiment, Request, RunState, Trial, fold
 
 
@@ -31,6 +35,10 @@ class Replay(Protocol):
         """Play, pause, faster, slower, jump."""
         ...
 
+
+T = TypeVar("T")
+
+FORECAST_SECONDS = 5.0
 
 TICKER = 200
 LOADS = 900
@@ -126,6 +134,8 @@ class Model:
         self.happenings: deque[Happening] = deque(maxlen=TICKER)
         self.terminal = ""
         self.alarms = Alarms()
+        self._computed_for: tuple[int, int] = (0, -1)
+        self._computed: dict[str, Any] = {}
         self._arrivals: deque[tuple[float, int]] = deque()
 
     @property
@@ -208,21 +218,21 @@ class Model:
         state = self.state
         found = []
         if state.armed is not None:
-            text, style = _TELLERS[ev.RunArmed](state.armed)
+            text, style = TELLERS[ev.RunArmed](state.armed)
             found.append(Happening(state.engine_started, "", text, style))
-        found += [Happening(note.time, "", note.text, _LEVEL_STYLES.get(note.level, "")) for note in state.notes]
+        found += [Happening(note.time, "", note.text, LEVEL_STYLES.get(note.level, "")) for note in state.notes]
         for experiment in state.experiments.values():
             if experiment.scored is not None:
-                found.append(Happening(experiment.changed, experiment.id, _scored_text(experiment.scored)))
+                found.append(Happening(experiment.changed, experiment.id, scored_text(experiment.scored)))
             elif experiment.outcome:
-                found.append(Happening(experiment.changed, experiment.id, _closed_text(experiment), "dim"))
+                found.append(Happening(experiment.changed, experiment.id, closed_text(experiment), "dim"))
         self.happenings.clear()
         self.happenings.extend(sorted(found)[-TICKER:])
         self.texts.fill(self.happenings)
 
     def _remember(self, record: ev.Record) -> None:
         experiment = getattr(record.data, "experiment", "")
-        tell = _TELLERS.get(type(record.data))
+        tell = TELLERS.get(type(record.data))
         if tell is not None:
             text, style = tell(record.data)
             self.happenings.append(Happening(record.time, experiment, text, style))
@@ -250,35 +260,66 @@ class Model:
 
     # --- what screens ask ------------------------------------------------------------------------------------------
 
+    def _once(self, name: str, compute: Callable[[], T]) -> T:
+        """What was computed from this very state before, else computed now."""
+        stamp = (id(self.state), self.state.seq)
+        if self._computed_for != stamp:
+            self._computed_for, self._computed = stamp, {}
+        if name not in self._computed:
+            self._computed[name] = compute()
+        found: T = self._computed[name]
+        return found
+
     def pending(self) -> list[Request]:
         """What waits for a person, by the cost of waiting: what expires first, before that what blocks most work."""
-        return sorted(self.state.pending, key=lambda one: (one.expires, one.asked))
+        return self._once("pending", lambda: sorted(self.state.pending, key=lambda one: (one.expires, one.asked)))
+
+    def ranking(self) -> list[Experiment]:
+        """Scored experiments, best first."""
+        return self._once("ranking", self.state.ranking)
+
+    def results(self) -> list[Experiment]:
+        """Scored proposals, the newest first."""
+        return self._once("results", self._results)
+
+    def _results(self) -> list[Experiment]:
+        scored = [experiment for experiment in self.state.proposals if experiment.scored is not None]
+        return sorted(scored, key=lambda e: -e.changed)
 
     def best_scores(self) -> list[float]:
         """The best score among proposals after each result, oldest first."""
-        scored = sorted((one.changed, one.scored.score) for one in self.results() if one.scored is not None)
+        return self._once("best scores", self._best_scores)
+
+    def _best_scores(self) -> list[float]:
         out: list[float] = []
-        for _, score in scored:
-            out.append(max(score, out[-1]) if out else score)
+        for one in reversed(self.results()):
+            if one.scored is not None:
+                out.append(max(one.scored.score, out[-1]) if out else one.scored.score)
         return out
+
+    def best(self) -> Experiment | None:
+        """The best proposal so far; one seed is luck, so it takes two and an interval."""
+        return self._once("best", lambda: next(filter(_may_lead, self.ranking()), None))
 
     def in_flight(self) -> list[Experiment]:
         """Open experiments: proposals before baselines, those at work before those that wait, then by age."""
+        return self._once("in flight", self._in_flight)
+
+    def _in_flight(self) -> list[Experiment]:
         found = [experiment for experiment in self.state.experiments.values() if experiment.open]
         busy = {trial.experiment for trial in self.state.running_trials}
         return sorted(found, key=lambda e: (e.origin == "baseline", e.id not in busy and e.step == "train", e.opened))
 
-    def results(self) -> list[Experiment]:
-        """Scored proposals, the newest first."""
-        scored = [experiment for experiment in self.state.proposals if experiment.scored is not None]
-        return sorted(scored, key=lambda e: -e.changed)
-
-    def best(self) -> Experiment | None:
-        """The best ranked proposal so far."""
-        return next((found for found in self.state.ranking() if found.origin != "baseline"), None)
+    def forecasts(self, config: RunConfig) -> list[Forecast]:
+        """What is used of each budget and when its cap is reached, looked at every few seconds."""
+        now = self.now
+        return self._once(f"forecasts {now // FORECAST_SECONDS}", lambda: forecasts(self.state, config, now))
 
     def noise_seeds(self) -> int:
         """Seeds of the reference baseline that have a score."""
+        return self._once("noise seeds", self._noise_seeds)
+
+    def _noise_seeds(self) -> int:
         told = (found.scored.noise_seeds for found in self.state.experiments.values() if found.scored)
         counted = (
             len({trial.seed for trial in self.state.finished_trials(found.id)}) for found in self.state.baselines
@@ -287,6 +328,9 @@ class Model:
 
     def reference(self) -> Experiment | None:
         """The baseline that has been trained most often: the one that everything is compared with."""
+        return self._once("reference", self._reference)
+
+    def _reference(self) -> Experiment | None:
         return max(self.state.baselines, key=lambda e: (len(self.state.finished_trials(e.id)), -e.opened), default=None)
 
     def trial_for(self, experiment: str, like: Trial) -> Trial | None:
@@ -297,60 +341,7 @@ class Model:
         return max(trials, key=lambda trial: (trial.seed == like.seed, trial.ended), default=None)
 
 
-def _scored_text(event: ev.ExperimentScored) -> str:
-    from asi_tui.words import plural, scored
-
-    return f"scored {scored(event)} on {plural(event.seeds, 'seed')}"
-
-
-def _closed_text(found: Experiment) -> str:
-    return f"{found.outcome}: {found.reason or found.failure}".rstrip(": ")
-
-
-_LEVEL_STYLES = {"warning": "warn", "error": "bad"}
-
-_TELLERS: dict[type, Callable[[Any], tuple[str, str]]] = {
-    ev.EngineStarted: lambda e: (f"engine started, pid {e.pid}", "dim"),
-    ev.EngineStopped: lambda e: (f"engine stopped: {e.reason}", "dim"),
-    ev.RunArmed: lambda e: (
-        f"armed: {e.processes} processes killed in {e.killed_ms:.0f} ms, "
-        f"{e.attacks_stopped}/{e.attacks_tried} attacks stopped",
-        "good",
-    ),
-    ev.ArmingFailed: lambda e: (f"arming failed: {e.reason}", "bad"),
-    ev.RunPaused: lambda e: (f"paused: {e.reason}".rstrip(": "), "warn"),
-    ev.RunFrozen: lambda e: (
-        f"frozen: {e.processes} processes in {e.milliseconds:.0f} ms, {e.reason}".rstrip(", "),
-        "warn",
-    ),
-    ev.RunParked: lambda e: (f"parked: {e.reason}".rstrip(": "), "warn"),
-    ev.RunResumed: lambda e: ("running", ""),
-    ev.RunStopped: lambda e: (f"stopped: {e.reason}", "warn"),
-    ev.RunKilled: lambda e: (f"killed by {e.who}", "bad"),
-    ev.RunRearmed: lambda e: (f"re-armed: {e.reason}", "warn"),
-    ev.BudgetExceeded: lambda e: (f"budget: {e.currency} {e.used:g} of {e.cap:g}", "warn"),
-    ev.LeaseLost: lambda e: (
-        f"no heartbeat of the engine for {e.seconds:.0f} s: {e.sandboxes} sandboxes killed by the guard, "
-        f"{'proved' if e.proved else 'NOT proved'}",
-        "bad",
-    ),
-    ev.NoteAdded: lambda e: (e.text, _LEVEL_STYLES.get(e.level, "")),
-    ev.JournalRepaired: lambda e: (f"journal repaired: {e.bytes_cut} bytes cut", "warn"),
-    ev.ProposalDrafted: lambda e: (f"proposed: {e.title}", ""),
-    ev.ProposalDuplicate: lambda e: (f"repeats {e.of}", "dim"),
-    ev.ProgramVetted: lambda e: (
-        ("passed all gates", "dim")
-        if e.passed
-        else ("failed " + ", ".join(gate.gate for gate in e.gates if not gate.passed), "warn")
-    ),
-    ev.ProgramRepaired: lambda e: (f"repaired: {e.diagnosis}", ""),
-    ev.ApprovalRequested: lambda e: (f"asks for approval at {e.tier}: {e.rule}", "warn"),
-    ev.ApprovalDecided: lambda e: (f"{e.decision} by {e.who}", "dim"),
-    ev.TrialStarted: lambda e: (f"trains seed {e.seed} at {e.tier}", "dim"),
-    ev.TrialAnomaly: lambda e: (f"{e.what}: {e.evidence}", "bad"),
-    ev.TrialFailed: lambda e: (f"{'CHEAT' if e.cheat else 'failed'}: {e.reason}", "bad" if e.cheat else "warn"),
-    ev.TrialParked: lambda e: (f"trial parked by {e.who}", "warn"),
-    ev.TrialKilled: lambda e: (f"trial ended by {e.who}", "warn"),
-    ev.ExperimentScored: lambda e: (_scored_text(e), "strong"),
-    ev.ExperimentClosed: lambda e: (f"{e.outcome}: {e.reason}".rstrip(": "), "dim"),
-}
+def _may_lead(found: Experiment) -> bool:
+    """Whether an experiment can be called the best: a proposal with an interval over two seeds or more."""
+    event = found.scored
+    return found.origin != "baseline" and event is not None and event.seeds >= 2 and abs(event.low) < UNKNOWN_BOUND

@@ -77,7 +77,7 @@ def _pressing(terminal: Terminal, known: list[Sign], seconds: float) -> tuple[li
         screens.append(LOST if took is None else took)
         time.sleep(PAUSE)
         if sign is board:
-            for key in (b"j", b"j", b"k", b"j"):
+            for key in (b"j", b"j", b"k", b"k"):  # and back: at the edge rows would move instead
                 if cursor(terminal.picture):
                     took = try_answer(terminal, key, Moved(terminal), LOST)
                     moves.append(LOST if took is None else took)

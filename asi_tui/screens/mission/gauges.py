@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from asi_tui import words
-from asi_tui.forecast import Forecast, forecasts
+from asi_tui.forecast import Forecast
 from asi_tui.lines import Row, Span, bar, clip, paragraph, row, rule
 from asi_tui.model import Model
 from asi_tui.plot import Series, plot
@@ -75,7 +75,7 @@ def _budget(model: Model, figures: Figures, width: int) -> list[Row]:
     if len(scores) > 1:
         parts += [("   best ", "dim"), (sparkline(scores, max(6, min(24, width // 8))), "accent")]
     rows = [clip(tuple(parts), width)]
-    capped = sorted(forecasts(state, figures.config, model.now), key=lambda one: -one.share)
+    capped = sorted(model.forecasts(figures.config), key=lambda one: -one.share)
     for one in [one for one in capped if one.cap][:2]:
         rows.append(clip(row((" cap ", "dim"), *_forecast(one)), width))
     return rows
@@ -83,8 +83,8 @@ def _budget(model: Model, figures: Figures, width: int) -> list[Row]:
 
 def _forecast(one: Forecast) -> list[Span]:
     tone = "bad" if one.share >= 1 else "warn" if one.share >= 0.8 else ""
-    return [(bar(one.share, 8), tone or "accent"), (f" {one.share:4.0%} ", tone), (f"{CAPPED.get(one.currency, one.currency)} {one.spent}  ", ""),
-            (one.text, "dim")]  # fmt: skip
+    spent = f"{CAPPED.get(one.currency, one.currency)} {one.spent}  "
+    return [(bar(one.share, 8), tone or "accent"), (f" {one.share:4.0%} ", tone), (spent, ""), (one.text, "dim")]
 
 
 def _watch(model: Model, figures: Figures, width: int) -> list[Row]:

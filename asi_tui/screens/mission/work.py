@@ -72,7 +72,7 @@ def results(model: Model, width: int, height: int) -> list[Row]:
 
 def best(model: Model, width: int, height: int) -> list[Row]:
     """The head of the leaderboard."""
-    ranking = model.state.ranking()
+    ranking = model.ranking()
     if height < 3 or not ranking:
         return []
     shown = ranking[: min(BEST, height - 1)]

@@ -8,9 +8,7 @@ import re
 import msgspec
 
 MAX_EDITS = 40
-_BLOCK = re.compile(
-    r"^<{5,9} ?SEARCH[^\n]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} ?REPLACE[^\n]*$", re.DOTALL | re.MULTILINE
-)
+_MARK = re.compile(r"(?:(<{5,9}) ?SEARCH|(={5,9})[ \t]*$|(>{5,9}) ?REPLACE)")
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -26,7 +24,20 @@ class EditError(ValueError):
 
 def blocks(text: str) -> list[Edit]:
     """The SEARCH/REPLACE blocks of a text."""
-    return [Edit(found[1].removesuffix("\n"), found[2].removesuffix("\n")) for found in _BLOCK.finditer(text)]
+    found: list[Edit] = []
+    parts: list[list[str]] = []
+    for line in text.split("\n"):
+        mark = _MARK.match(line)
+        if mark is not None and mark[1]:
+            parts = [[]]
+        elif mark is not None and mark[2] and len(parts) == 1:
+            parts.append([])
+        elif mark is not None and mark[3] and len(parts) == 2:
+            found.append(Edit("\n".join(parts[0]), "\n".join(parts[1])))
+            parts = []
+        elif parts:
+            parts[-1].append(line)
+    return found
 
 
 def apply(program: str, edits: list[Edit]) -> str:

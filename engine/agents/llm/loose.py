@@ -13,10 +13,8 @@ from typing import Any
 MAX_STARTS = 24
 """So many opening braces outside of any object found are tried."""
 
-_THOUGHT = re.compile(r"<(think|thinking|reasoning|thought)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
-_THOUGHT_OPEN = re.compile(r"^\s*<(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
+_THOUGHT = re.compile(r"<(/?)(?:think|thinking|reasoning|thought)>", re.IGNORECASE)
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)(.*)")
 _TOKEN = re.compile(r'"""|[{}\[\]]|"|//|/\*')
 _STRING_END = re.compile(r'\\.|"', re.DOTALL)
 _PYTHON_WORD = re.compile(r"\b(True|False|None)\b")
@@ -25,16 +23,34 @@ _WORDS = {"True": "true", "False": "false", "None": "null"}
 
 def without_thoughts(text: str) -> str:
     """The text without a reasoning preamble; one that never ends leaves what may still hold an answer."""
-    text = _THOUGHT.sub("", text)
-    ends = list(_THOUGHT_END.finditer(text))
-    if ends:  # the opening tag was part of the prompt
-        text = text[ends[-1].end() :]
-    return _THOUGHT_OPEN.sub("", text, count=1)
+    kept: list[str] = []
+    at, inside = 0, False
+    for tag in _THOUGHT.finditer(text):
+        if tag[1]:
+            # Without an opening tag, that one was part of the prompt, and all before is thought.
+            kept = kept if inside else []
+            at, inside = tag.end(), False
+        elif not inside:
+            kept.append(text[at : tag.start()])
+            at, inside = tag.end(), True
+    return "".join([*kept, text[at:]])
 
 
 def fences(text: str) -> list[tuple[str, str]]:
-    """Fenced blocks as (language, content), in order."""
-    return [(found[2].lower(), found[3]) for found in _FENCE.finditer(text)]
+    """Fenced blocks as (language, content), in order; one that is not closed is none."""
+    found: list[tuple[str, str]] = []
+    mark, language, content = "", "", [""]
+    for line in text.splitlines(keepends=True):
+        fence = _FENCE.match(line)
+        if not mark:
+            if fence is not None:
+                mark, language, content = fence[1], fence[2].lower(), []
+        elif fence is not None and fence[1] == mark and not (fence[2] or fence[3].strip()):
+            found.append((language, "".join(content)))
+            mark = ""
+        else:
+            content.append(line)
+    return found
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:

@@ -114,7 +114,7 @@ class Reader:
 
     def completion(self) -> Completion:
         """What has come so far."""
-        text, refusal = self._key.hide("".join(self._parts)), self._key.hide("".join(self._refusal))
+        text, refusal = self._key.hide("".join(self._parts)[:MAX_CHARACTERS]), self._key.hide("".join(self._refusal))
         return Completion(text, self._finish, refusal[:2_000], self._tools, self._hidden, *self._usage)
 
 
