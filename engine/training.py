@@ -88,7 +88,9 @@ class Training(Standing):
         key = cache.key(entry.program, tier, seed, self.lab.data_hash)
         if baseline and (known := await asyncio.to_thread(cache.load, key)):
             trial = f"{self.id}-s{seed}"
-            self.runtime.emit(msgspec.structs.replace(known, experiment=self.id, trial=trial, cached=True))
+            # The whole result is a blob of the run that trained it.
+            here = msgspec.structs.replace(known, experiment=self.id, trial=trial, cached=True, result="")
+            self.runtime.emit(here)
             return
         self.doing(f"waits for a slot to train seed {seed}")
         async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline):

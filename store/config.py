@@ -107,7 +107,7 @@ class Agents(_Table, frozen=True):
     price_in: Annotated[float, Meta(ge=-1, le=1e9, description="per million tokens read; -1 = not known")] = -1.0
     price_out: Annotated[float, Meta(ge=-1, le=1e9, description="per million tokens written; -1 = not known")] = -1.0
     share: Annotated[float, Meta(ge=0, le=1, description="of the compute, for models, where kind is mixed")] = 0.5
-    novelty_above: Annotated[float, Meta(ge=0, le=1, description="likeness from which novelty is judged")] = 0.55
+    novelty_above: Annotated[float, Meta(ge=0, le=1, description="likeness from which novelty is judged")] = 0.4
     replay: Annotated[str, Meta(max_length=4_000, description="run directory whose recorded calls answer")] = ""
 
 

@@ -127,7 +127,7 @@ class Experiment(msgspec.Struct):
 class Call(msgspec.Struct):
     """One agent at work or done; kept while its experiment is open, and at least the newest `KEEP_CALLS`.
 
-    tokens, cost: the most that it can use, reserved until it is done.
+    tokens, cost: the most that it can still use, reserved until it is answered.
     """
 
     id: str
@@ -142,7 +142,6 @@ class Call(msgspec.Struct):
     error: str = ""
     tokens: int = 0
     cost: float = 0.0
-    done: bool = False
 
 
 class Note(msgspec.Struct):
@@ -203,8 +202,8 @@ class RunState(msgspec.Struct):
 
     @property
     def open_calls(self) -> list[Call]:
-        """Agents' calls that are not answered."""
-        return [call for call in self.calls.values() if not call.done]
+        """Calls of models that are not answered, and for which tokens are reserved."""
+        return [call for call in self.calls.values() if call.tokens]
 
     def ranking(self) -> list[Experiment]:
         """Scored experiments, best first; ties by age."""
@@ -316,7 +315,7 @@ def _forget_calls(state: RunState) -> None:
 def _agent_replied(state: RunState, record: ev.Record, event: ev.AgentReplied) -> None:
     call = state.calls[event.call]
     call.reply, call.seconds, call.ok, call.error = event.reply, event.seconds, event.ok, event.error
-    call.done = True
+    call.tokens, call.cost = 0, 0.0
     state.tokens_used += event.tokens_in + event.tokens_out
     state.money += event.cost
 

@@ -89,7 +89,7 @@ class MissionScreen(Watch):
         left = [*work.flight(model, left_width, room // 2), BLANK]
         left += [*work.results(model, left_width, room - len(left)), BLANK]
         middle = [*work.best(model, middle_width, room // 2), BLANK]
-        middle += gauges.curve(model, middle_width, min(20, room - len(middle)))
+        middle += gauges.curve(model, middle_width, min(30, room - len(middle)))
         right = [*work.needs(model, right_width, 8), BLANK, *gauges.machine(model, self._figures, right_width), BLANK]
         right += work.log(model, right_width, room - len(right))
         return beside(beside(left, left_width, middle, GAP), left_width + GAP + middle_width, right, GAP)
