@@ -30,7 +30,7 @@ from asi_tui.lines import tight
 from asi_tui.model import Model
 from asi_tui.orders import Line, OrdersApp
 from asi_tui.pace import Pace
-from asi_tui.preferences import Preferences, load_preferences
+from asi_tui.preferences import Preferences, load_preferences, preferences_problem
 from asi_tui.safe import AsciiFilter, ColourlessFilter, ControlFilter
 from asi_tui.screens.approvals import ApprovalsScreen
 from asi_tui.screens.audit import AuditScreen
@@ -145,10 +145,10 @@ class AsiApp(OrdersApp):
             self.install_screen(screen, shown)
         await self.push_screen(self._watches["1"])
         self.emergency.on_change = self._changed
-        for key in self.preferences.stop_keys:
-            self.bind(key, "emergency", show=False)
         self.start_worker(self._listen())
         self.lookout.start()
+        if problem := preferences_problem():
+            self.tell(f"{problem}; the defaults hold", bad=True)
         self.set_interval(FLUSH_SECONDS, self.flush_picture)
 
     def on_unmount(self) -> None:

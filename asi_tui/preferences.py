@@ -41,11 +41,26 @@ def preferences_path() -> Path:
 
 
 def load_preferences() -> Preferences:
-    """The person's preferences, or the defaults where there is no file."""
+    """The person's preferences, or the defaults where there is no file, or none that can be read."""
     try:
-        return msgspec.toml.decode(preferences_path().read_bytes(), type=Preferences)
+        return _read(preferences_path())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return Preferences()
+
+
+def preferences_problem() -> str:
+    """Why the file is not followed, in one line; empty where it is, or where there is none."""
+    path = preferences_path()
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            _read(path)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read: {' '.join(str(error).split())}"
+    return ""
+
+
+def _read(path: Path) -> Preferences:
+    return msgspec.toml.decode(path.read_bytes(), type=Preferences)
 
 
 def save_preferences(preferences: Preferences) -> str:
@@ -54,11 +69,8 @@ def save_preferences(preferences: Preferences) -> str:
     Blocks: call it in a worker thread. Returns what went wrong, in one line; empty when it is done.
     """
     path = preferences_path()
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            msgspec.toml.decode(path.read_bytes(), type=Preferences)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return f"{path} cannot be read and stays as it is: {' '.join(str(error).split())}"
+    if problem := preferences_problem():
+        return f"{problem}; it stays as it is"
     lines = [f"{name} = {json.dumps(getattr(preferences, name))}" for name in Preferences.__struct_fields__]
     temporary = ""
     try:

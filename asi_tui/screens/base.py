@@ -285,7 +285,9 @@ class Watch(Screen[None]):
         """Hand the key to the question or to the first key that wants it."""
         event.stop()
         self.asi.person_acted()
-        if self.question is not None:
+        if event.key in self.asi.preferences.stop_keys:  # where the driver has not taken it already
+            self.asi.emergency.press()
+        elif self.question is not None:
             self._type(event)
         else:
             name = event.character if event.character and event.character.isprintable() else event.key

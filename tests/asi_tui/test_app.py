@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from asi_tui.app import AsiApp
+from asi_tui.preferences import Preferences
 from asi_tui.screens.approvals import ApprovalsScreen
 from asi_tui.screens.base import Watch
 from asi_tui.screens.experiment import ExperimentScreen
@@ -407,3 +408,25 @@ async def test_stop_key_freezes_then_kills_and_shows_proof_only(tmp_path: Path) 
         await asyncio.sleep(0)
         await pilot.press("q")
     assert not app.is_running
+
+
+async def test_another_stop_key_stops_too() -> None:
+    app = app_for(Fake().busy())
+    app.preferences = Preferences(stop_keys=["f9"])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("f9")
+        await until(pilot, lambda: app.emergency.phase == "frozen")
+        app.emergency.press()
+
+
+async def test_preferences_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "asi").mkdir()
+    (tmp_path / "asi" / "terminal.toml").write_text('theme = "pink"\n')
+    app = app_for(Fake().busy())
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        shown = " ".join(picture(app).split())
+        assert "terminal.toml cannot be read" in shown
+        assert "the defaults hold" in shown

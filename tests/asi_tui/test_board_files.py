@@ -82,7 +82,7 @@ def test_preferences_are_kept_privately_and_a_broken_file_stays(
     assert load_preferences() == wanted
     assert stat.S_IMODE(preferences_path().stat().st_mode) == 0o600
     preferences_path().write_text("theme = \n")
-    assert "stays as it is" in save_preferences(Preferences())
+    assert "it stays as it is" in save_preferences(Preferences())
     assert preferences_path().read_text() == "theme = \n"
 
 
