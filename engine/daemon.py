@@ -194,7 +194,7 @@ class Engine:
         def drill_launcher(ground: Path) -> arming.Launcher:
             return arming.Launcher(ground, self._launcher.isolation)
 
-        memory = Memory(self.paths.vectors, self.runtime)
+        memory = Memory(self.paths.vectors, self.runtime, self.team.embedding(config, self._key))
         policy_file = self.paths.root / "policy.toml"
         return Laboratory(
             runtime=self.runtime,
@@ -307,7 +307,8 @@ def main(arguments: list[str] | None = None) -> int:
         _check_baselines(config)
         if line := hint(config, os.environ):
             print(line, file=sys.stderr)
-        key = take_key(config.agents.key_file if config.agents.kind in ("models", "mixed") else "")
+        asks = config.agents.kind in ("models", "mixed") or config.cognition.embedding == "server"
+        key = take_key(config.agents.key_file if asks else "")
         if options.rearm is not None and engine_pid(paths.root) is not None:
             raise Refused(4, f"{config.name} is still alive (perhaps held frozen); first: asi kill {config.name}")
         with hold_lock(paths):

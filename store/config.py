@@ -111,6 +111,17 @@ class Agents(_Table, frozen=True):
     replay: Annotated[str, Meta(max_length=4_000, description="run directory whose recorded calls answer")] = ""
 
 
+class Cognition(_Table, frozen=True):
+    """how what is known is found again: by words always, and beside them by one of these embeddings"""
+
+    embedding: Annotated[
+        Literal["lexical", "local", "server"],
+        Meta(description="lexical = no model; local = a sentence model (extra `embeddings`); server = /embeddings"),
+    ] = "lexical"
+    model: Annotated[str, Meta(max_length=200, description="of the server")] = ""
+    dimensions: Annotated[int, Meta(ge=1, le=16_384, description="of the server's vectors")] = 1_536
+
+
 class Budget(_Table, frozen=True):
     """caps: a warning at 80 %, at the cap the run pauses and asks. 0 = no cap"""
 
@@ -145,6 +156,7 @@ class RunConfig(_Table, frozen=True):
     trials: Trials = Trials()
     sandbox: Sandbox = Sandbox()
     agents: Agents = Agents()
+    cognition: Cognition = Cognition()
     budget: Budget = Budget()
     deadman: Deadman = Deadman()
     gate: Gate = Gate()

@@ -45,7 +45,7 @@ def header_row(model: Model, config: RunConfig, width: int) -> Row:
     line = line_state(model, width)
     parts = [
         _state(model, width), _deadman(model), _sandbox(model), _approvals(model), _count(model, config), _best(model),
-        _people(model), _leaks(model),
+        _people(model), _leaks(model), _agents(model),
     ]  # fmt: skip
     return spread(arrange(parts, width - width_of(line)), line, width, "bar")
 
@@ -127,6 +127,12 @@ def _leaks(model: Model) -> list[Form]:
     """Processes of the run that belong to nothing alive."""
     strays = model.load.strays if model.load is not None and model.connected else None
     return [Form(ALWAYS, ((f"LEAK {len(strays)}", "bar.bad"),))] if strays else []
+
+
+def _agents(model: Model) -> list[Form]:
+    """Who proposes: the offline evolver, or which models."""
+    who = model.state.agents
+    return [Form(11, ((f"by {fit(who, min(len(who), 32))}", "bar"),)), Form(0, ())] if who else []
 
 
 def _best(model: Model) -> list[Form]:

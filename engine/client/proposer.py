@@ -32,7 +32,10 @@ def settle(config: RunConfig, environment: Mapping[str, str]) -> RunConfig:
     if kind == "auto":
         key = agents.key_file or environment.get(KEY, "").strip()
         kind = "models" if url or (key and model) or _has_calls(agents.replay) else "evolver"
-    if kind == "evolver":
+    asks_server = config.cognition.embedding == "server"
+    if asks_server and not config.cognition.model:
+        raise ConfigError('cognition.embedding = "server" needs cognition.model, the name of the server\'s model')
+    if kind == "evolver" and not asks_server:
         return msgspec.structs.replace(config, agents=msgspec.structs.replace(agents, kind=kind))
     url = url or OPENAI
     _check_url(url, agents)

@@ -95,6 +95,8 @@ def test_every_answer_ends_in_the_journal_and_the_run_can_be_played_again(asi: S
     assert 'kind = "models"' in (asi.run_directory("told") / "run.toml").read_text()
     ended = {e.id: (e.outcome, e.reason) for e in state.proposals}
     assert all(e.origin == "model" for e in state.proposals)
+    assert {event.agent for event in events(asi, "told", ev.AgentCalled)} == {"tiny"}  # the server's first
+    assert {one["body"]["model"] for one in models.requests()} == {"tiny"}
     ranked = {name for name, (outcome, _) in ended.items() if outcome == "ranked"}
     assert ranked == {"e0001", "e0002", "e0003", "e0005"}
     assert state.experiments["e0003"].repairs == 1
@@ -171,7 +173,7 @@ def test_a_crash_in_mid_call_is_paid_at_its_most_and_asked_again(asi: Shell, mod
     models.plan({"e0001/researcher": ["slow:60", "good"]})
     argv = ["run", "cut", "--headless", "--experiments", "1"]
     following = asi.start(*argv, "--config", str(asi.config))
-    wait_for(lambda: RunPaths(asi.run_directory("cut")).journal.exists() and events(asi, "cut", ev.AgentCalled))
+    wait_for(lambda: models.requests("researcher"))  # the call is on record and has reached the server
     pid = engine_pid(asi.run_directory("cut"))
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

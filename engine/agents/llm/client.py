@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 import openai
 
+from cognition.embedding import EmbeddingUnavailable
 from engine.agents.llm.reading import Completion, Reader, TooLong
 from engine.agents.llm.secret import Secret
 from engine.client.proposer import KEY
@@ -174,6 +175,14 @@ class Server:
             return bool(found.data[0].embedding)
         except (*_SILENT, AttributeError, TypeError, LookupError):
             return False
+
+    async def embed(self, model: str, texts: list[str]) -> list[list[float]]:
+        """A vector for each text. Raises `EmbeddingUnavailable`."""
+        try:
+            found = await self._client.embeddings.create(model=model, input=texts)
+            return [list(one.embedding) for one in found.data]
+        except (*_SILENT, AttributeError, TypeError) as error:
+            raise EmbeddingUnavailable(self.key.hide(f"{type(error).__name__}: {error}")[:300]) from None
 
     # --- one exchange -------------------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ class Models:
                     raise AgentFailed(str(error)) from None
                 await self._caller.unavailable(f"{error}; a model with more context and agents.context_tokens help")
             request = Request(
-                self._models[role], messages, self._temperature(role), self._config.max_tokens, int(sha[:7], 16),
+                model, messages, self._temperature(role), self._config.max_tokens, int(sha[:7], 16),
                 role, shape,
             )  # fmt: skip
             try:

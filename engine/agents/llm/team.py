@@ -6,6 +6,8 @@ import asyncio
 import functools
 from pathlib import Path
 
+from cognition.backends import LocalEmbedding, ServerEmbedding
+from cognition.embedding import Embedding
 from engine.agents.evolver.agent import Evolver
 from engine.agents.llm.breaker import Breaker
 from engine.agents.llm.calls import Caller
@@ -14,9 +16,10 @@ from engine.agents.llm.mixed import next_proposer
 from engine.agents.llm.record import Answers, Record
 from engine.agents.llm.roles import Models
 from engine.agents.llm.secret import Secret
+from engine.cache import cache_home
 from engine.laboratory import Laboratory
 from engine.replaying import Recording
-from store.config import Agents
+from store.config import Agents, RunConfig
 from store.events import Origin
 from store.state import RunState
 
@@ -38,6 +41,20 @@ class Team:
     def __init__(self) -> None:
         self.server: Server | None = None
         self._breaker: Breaker | None = None
+        self._librarian: Server | None = None
+        self._local: LocalEmbedding | None = None
+
+    def embedding(self, config: RunConfig, key: Secret) -> Embedding | None:
+        """What recalls are found by beside words; None for the one that needs no model."""
+        wanted = config.cognition
+        if wanted.embedding == "local":
+            self._local = LocalEmbedding()
+            return self._local
+        if wanted.embedding == "lexical" or config.agents.replay:
+            return None
+        self._librarian = server = Server(config.agents.base_url, key, config.agents.timeout_seconds)
+        loop, call = asyncio.get_running_loop(), functools.partial(server.embed, wanted.model)
+        return ServerEmbedding(call, loop, wanted.model, wanted.dimensions, cache_home() / "embeddings")
 
     async def join(self, lab: Laboratory, config: Agents, key: Secret) -> None:
         """Give a laboratory its agents. Raises `ReplayError`."""
@@ -68,8 +85,11 @@ class Team:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if self.server is not None:
-            await self.server.close()
+        for server in (self.server, self._librarian):
+            if server is not None:
+                await server.close()
+        if self._local is not None:
+            await asyncio.to_thread(self._local.close)
 
 
 def _models(config: Agents, recording: Recording | None) -> dict[str, str]:

@@ -154,8 +154,8 @@ class Handler(BaseHTTPRequestHandler):
         self._stream(f"{json.dumps(answer)}\n\n```python\n{program}```\n")
 
     def do_edits(self, fits: str) -> None:
-        search = "elu_plus_one(q)" if fits != "no" else "this is not there"
-        edits = [{"search": search, "replace": "elu_plus_one(2.0 * q)"}]
+        search = "return self.output(" if fits != "no" else "this is not there"
+        edits = [{"search": search, "replace": "return 1.5 * self.output("}]
         self._stream(json.dumps(self._answer(program="", edits=edits)))
 
     def do_plain(self, _: str) -> None:
@@ -264,8 +264,10 @@ class Handler(BaseHTTPRequestHandler):
         self._error(400, "no")
 
     def do_embeddings(self, _: str) -> None:
-        self._send(200, {"object": "list", "model": "tiny", "data": [{"object": "embedding", "index": 0,
-                                                                     "embedding": [0.1, 0.2]}]})  # fmt: skip
+        asked = self.body.get("input", "")
+        texts = asked if isinstance(asked, list) else [asked]
+        found = [{"object": "embedding", "index": i, "embedding": [0.1, 0.2]} for i, _ in enumerate(texts)]
+        self._send(200, {"object": "list", "model": "tiny", "data": found})
 
 
 class ModelServer:
