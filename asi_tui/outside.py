@@ -100,7 +100,10 @@ async def page(app: AsiApp, text: str, name: str) -> None:
 async def edit(app: AsiApp, text: str, suffix: str = ".py") -> str | None:
     """The text as the person has changed it in `$VISUAL` or `$EDITOR`; None where it was left as it is, or failed."""
     changed = await _lend(app, _command(("VISUAL", "EDITOR"), "vi"), text, f"text{suffix}", True)
-    return None if changed is None or changed == text else changed
+    if changed == text:
+        app.tell("nothing was changed")
+        return None
+    return changed
 
 
 def _command(names: tuple[str, ...], default: str) -> list[str]:

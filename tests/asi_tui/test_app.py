@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import unicodedata
 from pathlib import Path
@@ -430,3 +431,30 @@ async def test_preferences_that_cannot_be_read_are_named(tmp_path: Path, monkeyp
         shown = " ".join(picture(app).split())
         assert "terminal.toml cannot be read" in shown
         assert "the defaults hold" in shown
+
+
+@pytest.mark.parametrize("edit", ["", "# better\n"])
+async def test_an_edited_copy_is_a_proposal_of_its_own(edit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\nprintf '{edit}' >> \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    fake = Fake().busy()
+    app = app_for(fake)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        monkeypatch.setattr(type(app), "suspend", lambda self: contextlib.nullcontext())
+        monkeypatch.setattr(type(app._driver), "can_suspend", True)
+        await pilot.press("2")
+        await settled(pilot)
+        await pilot.press("e")
+        if not edit:
+            await until(pilot, lambda: "nothing was changed" in picture(app))
+            assert fake.orders == []
+            return
+        await until(pilot, lambda: fake.orders)
+        name, fields = fake.orders[0]
+        assert name == "propose"
+        assert fields["program"].endswith("# better\n")
+        assert fields["title"].endswith(", edited")
+        assert fake.state.requests["r1"].decision is None

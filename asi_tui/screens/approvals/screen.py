@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from asi_tui import words
+from asi_tui import outside, words
 from asi_tui.lines import BLANK, Row, Span, clip, row, rule, spread, tagged
 from asi_tui.screens.approvals.card import Texts, card_rows
 from asi_tui.screens.base import Watch
@@ -119,6 +119,7 @@ class ApprovalsScreen(Watch):
             Key(("a",), "a", "approve", "approve this program, after reading", self._approve, click=False),
             Key(("r",), "r", "reject", "reject, with a reason for the Researcher", self._reject),
             Key(("d",), "d", "defer", "leave it waiting", self._defer),
+            Key(("e",), "e", "edit", "edit a copy in $EDITOR: a proposal of your own, vetted anew", self._edit, False),
         ]
         keys = deciding if self.model.replay is None else []
         keys += [
@@ -130,6 +131,20 @@ class ApprovalsScreen(Watch):
             keys.append(Key(("right", "l", "tab"), "→", "next", "the next request", lambda: self._step(1)))
             keys.append(Key(("left", "h", "shift+tab"), "←", "", "the previous request", lambda: self._step(-1), False))
         return keys
+
+    def _edit(self) -> None:
+        request = self.request
+        text = self.asi.library.blob(request.program) if request is not None else None
+        if request is not None and text is not None:
+            self.asi.start_worker(self._propose_edited(request, text))
+
+    async def _propose_edited(self, request: Request, text: str) -> None:
+        """Hand in the edited copy; the request itself stays as it is, for it is about other bytes."""
+        found = self.model.state.experiments[request.experiment]
+        changed = await outside.edit(self.asi, text)
+        if changed is not None:
+            reason = f"{found.id}, edited: {found.motivation}"
+            self.asi.order("propose", program=changed, title=f"{words.title(found)}, edited", reason=reason)
 
     def _turn(self) -> None:
         self.whole, self.top = not self.whole, 0
