@@ -7,6 +7,7 @@ terminal has taken what was written before. Leaving detaches: the engine goes on
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import time
 from collections import deque
@@ -59,6 +60,7 @@ from store.config import ConfigError, RunConfig, load
 
 FLUSH_SECONDS = 0.2
 AGES_SECONDS = 1.0
+AGAIN_SECONDS = 0.02
 LONGEST_WORK = 0.01
 """Seconds of taking messages, before keys get their turn."""
 
@@ -165,7 +167,7 @@ class AsiApp(OrdersApp):
             first = not self.model.known
             self.model.take(message)
             if first and self.model.known:
-                self.flush_picture()
+                self.flush_picture(awaited=True)
             if time.monotonic() - rested > LONGEST_WORK:  # what waits in the socket would keep the keys waiting
                 await asyncio.sleep(0)
                 rested = time.monotonic()
@@ -180,13 +182,18 @@ class AsiApp(OrdersApp):
         canvas = self.front.canvas if self.front is not None else None
         super()._display(screen, renderable if canvas is None else tight(renderable, canvas))
 
-    def flush_picture(self) -> None:
-        """Draw the screen in front when something changed and the terminal has taken the last picture."""
+    def flush_picture(self, awaited: bool = False) -> None:
+        """Draw the screen in front when something changed and the terminal has taken the last picture.
+
+        awaited: somebody waits for this one, so that it is not held back to spare the line.
+        """
         driver = self._driver
         if isinstance(driver, StopDriver):
             if driver.gone:
                 leave_dead_terminal(self.emergency)
-            if driver.backlog or not self._pace.allows(driver.outlet):
+            if awaited and driver.backlog:
+                self.set_timer(AGAIN_SECONDS, functools.partial(self.flush_picture, True))
+            if driver.backlog or not (awaited or self._pace.allows(driver.outlet)):
                 return
         self.model.see(self.lookout.facts)
         self._show_stop()

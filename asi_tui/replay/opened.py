@@ -62,14 +62,14 @@ class ReplayApp(AsiApp):
         """Remember the loop for keys that arrive elsewhere. Textual calls the handler of the base class as well."""
         self._own_loop = asyncio.get_running_loop()
 
-    def flush_picture(self) -> None:
+    def flush_picture(self, awaited: bool = False) -> None:
         """The bar moves with the clock of the replay."""
         player, book = self.line.player, self.line.book
         where = (player.seq, player.at, player.playing, player.speed, book.total, book.complete)
         if where != self._where:
             self._where = where
             self.model.version += 1
-        super().flush_picture()
+        super().flush_picture(awaited)
 
     async def on_unmount(self) -> None:  # type: ignore[override]
         """Let the journal go. Textual calls the handler of the base class as well."""
