@@ -21,7 +21,7 @@ from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
 from store.config import RunConfig
-from store.state import Experiment, Request, RunState, Trial, fold
+from store.state import Experiment, Request, RunState, fold
 
 
 class Replay(Protocol):
@@ -332,13 +332,6 @@ class Model:
 
     def _reference(self) -> Experiment | None:
         return max(self.state.baselines, key=lambda e: (len(self.state.finished_trials(e.id)), -e.opened), default=None)
-
-    def trial_for(self, experiment: str, like: Trial) -> Trial | None:
-        """A finished trial of another experiment to compare with: the same seed where there is one."""
-        if experiment not in self.state.experiments:
-            return None
-        trials = [trial for trial in self.state.finished_trials(experiment) if trial.tier == like.tier]
-        return max(trials, key=lambda trial: (trial.seed == like.seed, trial.ended), default=None)
 
 
 def _may_lead(found: Experiment) -> bool:

@@ -137,11 +137,6 @@ class Server:
                 path.unlink()
 
     @property
-    def clients(self) -> int:
-        """How many clients watch."""
-        return sum(client.live for client in self._clients)
-
-    @property
     def peers(self) -> set[int]:
         """The processes that are connected, as far as the kernel names them."""
         return {client.pid for client in self._clients if client.pid > 0}
