@@ -57,8 +57,8 @@ class PathScreen(Watch):
         """Back, and from step to step."""
         return [
             Key(("escape", "backspace"), "Esc", "back", "back to the tree", self.app.pop_screen),
-            Key(("]", "tab"), "]", "next step", "to the next step", lambda: self._step(1)),
-            Key(("[", "shift+tab"), "[", "step before", "to the step before", lambda: self._step(-1)),
+            Key(("tab", "right", "l"), "→", "next step", "to the next step", lambda: self._step(1)),
+            Key(("shift+tab", "left", "h"), "←", "step before", "to the step before", lambda: self._step(-1)),
         ]
 
     def _step(self, by: int) -> None:

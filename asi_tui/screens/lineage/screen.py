@@ -175,7 +175,7 @@ class LineageScreen(Watch):
         if self.ancestry.best is not None:
             keys.append(Key(("*",), "*", "best", "to the best experiment so far", self._best))
         if self.ancestry.open:
-            keys.append(Key((">",), ">", "at work", "to the next experiment in flight", self._in_flight))
+            keys.append(Key(("i",), "i", "at work", "to the next experiment in flight", self._in_flight))
         keys.append(Key(("z",), "z", "fold all", "fold everything; again: as it is by itself", self._fold_all))
         page, half = self.page, self.page // 2
         return [
