@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.cells import cell_len
-from textual import events
 
 from asi_tui import words
 from asi_tui.board_files import WriteError
@@ -41,7 +40,6 @@ class SqlScreen(Watch):
         self.statement = ""
         self.asked = 0
         self.left = 0
-        self._recalled = 0
         self._answer: Table | None = None
         self._widths: list[tuple[int, str]] = []
 
@@ -119,8 +117,8 @@ class SqlScreen(Watch):
 
     def ask_statement(self) -> None:
         """The question at the foot; up and down go through what was asked before."""
-        self._recalled = len(self.history)
-        self.put(Question("SELECT …, ↑ earlier ones:", self._asked, "SQL:", typed=self.statement))
+        text = "SELECT …, ↑ earlier ones:"
+        self.put(Question(text, self._asked, "SQL:", typed=self.statement, history=self.history))
 
     def _asked(self, typed: str) -> None:
         if not typed:
@@ -130,14 +128,6 @@ class SqlScreen(Watch):
         self.history.append(typed)
         del self.history[:-HISTORY]
         self.statement, self.asked, self._answer = typed, self.asked + 1, None
-
-    def _type(self, event: events.Key) -> None:
-        if event.key in ("up", "down") and self.question is not None:
-            by = -1 if event.key == "up" else 1
-            self._recalled = max(0, min(len(self.history), self._recalled + by))
-            self.typed = self.history[self._recalled] if self._recalled < len(self.history) else ""
-            return
-        super()._type(event)
 
     def copied(self) -> str:
         """The whole answer, with tabs between cells."""
