@@ -181,7 +181,8 @@ class Watch(Screen[None]):
         said = self._said
         if said[0] and cell_len(said[0]) < room:
             return spread(row((" " + said[0], said[1])), stop, width, "bar")
-        return footer_row(self.keys(), self.asi.screen_forms(), self.asi.shared_keys(), stop, width)
+        own = [*self.keys(), *self.link_keys()]
+        return footer_row(own, self.asi.screen_forms(), self.asi.shared_keys(), stop, width)
 
     @property
     def _said(self) -> Span:
