@@ -139,7 +139,9 @@ async def test_sorting_and_filtering_happen_in_the_engine() -> None:
     app = app_for(fake)
     async with app.run_test(size=(100, 30)) as pilot:
         await settled(pilot)
-        await pilot.press("5", "s", "s")
+        await pilot.press("5")
+        await until(pilot, lambda: "7 rows" in picture(app))  # before there are rows there is nothing to sort
+        await pilot.press("s", "s")
         await until(pilot, lambda: "by score" in picture(app))
         await pilot.press("f", *"seeds>2", "enter")
         await until(pilot, lambda: "where seeds>2" in picture(app))
