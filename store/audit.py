@@ -58,11 +58,32 @@ def _assessed(e: ev.RiskAssessed) -> str:
     return f"{e.experiment} program {_short(e.program)} at {e.tier}: {found}, about {e.cpu_seconds:.0f} CPU seconds"
 
 
+def _sealed(signed: ev.Signed | None) -> str:
+    return f", signed with {signed.key or 'a key'}" if signed is not None else ""
+
+
+_ASKED = {"pause": "the run to be paused", "cancel": "the end of"}
+
+
+def _requested(e: ev.ApprovalRequested) -> str:
+    people = f"{e.people} people" + (f" of {e.of}" if e.of else "") if e.people > 1 else "one person"
+    if e.subject == "program":
+        about = f"program {_short(e.program)} of {e.experiment} at {e.tier} (rule {e.rule}, {e.risk}, {people})"
+    else:
+        about = f"{_ASKED[e.subject]} {e.experiment}".rstrip() + f" ({people}){_because(e.reason)}"
+    return f"approval {e.request} asked for: {about}"
+
+
+def _voted(e: ev.ApprovalVoted) -> str:
+    looked = f" after {e.seconds:.0f} s" if e.seconds else ""
+    return f"{e.who} answered {e.request}: {e.decision}{looked}{_because(e.reason)}{_sealed(e.signed)}"
+
+
 _VERBS = {"approve": "approved", "reject": "rejected", "defer": "deferred", "expire": "let expire"}
 
 
 def _decided(e: ev.ApprovalDecided) -> str:
-    what = f"program {_short(e.program)} of {e.experiment} at {e.tier}"
+    what = f"program {_short(e.program)} of {e.experiment} at {e.tier}" if e.program else e.request
     rule = f" (rule {e.rule})" if e.rule else ""
     return f"{e.who} {_VERBS[e.decision]} {what}{rule}{_because(e.reason)}"
 
@@ -119,7 +140,20 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     ev.RunResumed: lambda e: "resumed",
     ev.RunStopped: lambda e: f"{'finished' if e.finished else 'stopped'}{_because(e.reason)}",
     ev.RunKilled: _killed,
-    ev.RunRearmed: lambda e: f"kill latch lifted{_because(e.reason)}",
+    ev.RunRearmed: lambda e: f"kill latch lifted{_because(e.reason)}{_sealed(e.signed)}",
+    ev.RunForked: lambda e: (
+        f"run {e.name} forked by {e.who or 'somebody'} from {e.of} at {e.at} (record {e.seq}, {_short(e.head)})"
+        + _sealed(e.signed)
+    ),
+    ev.AutonomyChanged: lambda e: f"autonomy is {e.level}{_because(e.reason)}{_sealed(e.signed)}",
+    ev.PolicyAdopted: lambda e: (
+        f"{e.who} put policy {e.name} ({_short(e.policy)}) in force{_because(e.reason)}"
+        + (f"; warning: {e.warning}" if e.warning else "")
+        + _sealed(e.signed)
+    ),
+    ev.SignersAdopted: lambda e: (
+        f"decisions must be signed by: {', '.join(e.people)}" if e.people else "decisions need no signature"
+    ),
     ev.BudgetExceeded: lambda e: (
         f"budget {'reached its cap' if e.hard else 'at 80 % of its cap'}: {e.currency} {e.used:g} of {e.cap:g}"
     ),
@@ -139,10 +173,16 @@ _WORDS: dict[type, Callable[[Any], str]] = {
         f"{e.experiment} repaired (attempt {e.attempt}): program {_short(e.old)} became {_short(e.new)}: {e.diagnosis}"
     ),
     ev.RiskAssessed: _assessed,
-    ev.ApprovalRequested: lambda e: (
-        f"approval {e.request} asked for: program {_short(e.program)} of {e.experiment} at {e.tier} (rule {e.rule})"
-    ),
+    ev.ApprovalRequested: _requested,
+    ev.ApprovalVoted: _voted,
+    ev.ApprovalWithdrawn: lambda e: f"{e.who} took back the answer to {e.request}",
     ev.ApprovalDecided: _decided,
+    ev.AttentionChecked: lambda e: (
+        f"{e.request} had been a test of attention ({e.what}), which {e.who} {'caught' if e.caught else 'MISSED'}"
+    ),
+    ev.QuestionAsked: lambda e: f"{e.who} asked about {e.experiment}: {e.text}",
+    ev.ExperimentHeld: lambda e: f"{e.experiment} held{_because(e.reason)}",
+    ev.ExperimentReleased: lambda e: f"{e.experiment} goes on",
     ev.TrialStarted: lambda e: (
         f"trial {e.trial} of {e.experiment} {'went on' if e.resumed else 'started'}: program {_short(e.program)}, "
         f"{e.tier}, seed {e.seed}, isolation {e.level}"
@@ -168,7 +208,9 @@ def describe(record: ev.Record) -> str:
     return clean(_WORDS[type(record.data)](record.data), 2 * MAX_TEXT)
 
 
-BLOB_FIELDS = ("config", "prompt", "brief", "asked", "reply", "program", "report", "old", "new", "result")
+BLOB_FIELDS = (
+    "config", "prompt", "brief", "asked", "reply", "program", "report", "old", "new", "result", "policy", "signers",
+)  # fmt: skip
 """Fields of events that name a blob, or are empty."""
 
 

@@ -17,6 +17,7 @@ MAX_BYTES = 1024 * 1024
 LEAST_PROMPT_TOKENS = 1_024
 
 
+_HOUR = r"^(([01][0-9]|2[0-3]):[0-5][0-9])?\Z"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z"
 
 
@@ -141,9 +142,39 @@ class Deadman(_Table, frozen=True):
 
 
 class Gate(_Table, frozen=True):
-    """questions to a person"""
+    """questions to people"""
 
     expires_minutes: Annotated[float, Meta(gt=0, le=1e9, description="an unanswered request becomes a refusal")] = 60.0
+    undo_seconds: Annotated[
+        float, Meta(ge=0, le=3600, description="an approval of low risk can be taken back for so long")
+    ] = 5.0
+    cool_off_minutes: Annotated[
+        float, Meta(ge=0, le=1e6, description="before an approval of risk R3 takes effect")
+    ] = 5.0
+    approval_hours: Annotated[float, Meta(gt=0, le=1e9, description="an approval allows launches for so long")] = 72.0
+    budget_factor: Annotated[
+        float, Meta(ge=1, le=1e6, description="an approval covers so many times the predicted cost of all seeds")
+    ] = 3.0
+    supervisors: Annotated[
+        list[Annotated[str, Meta(max_length=200)]], Meta(description="who may decide; [] = whoever can attach")
+    ] = []
+    allowed_signers: Annotated[
+        str, Meta(max_length=1_000, description="file of SSH keys that must sign decisions; empty = no signatures")
+    ] = ""
+    seeded_share: Annotated[
+        float, Meta(ge=0, le=0.5, description="share of requests that are known-bad programs, to test attention")
+    ] = 0.0
+
+
+class Notify(_Table, frozen=True):
+    """messages to people who are not looking; they carry no code and no secrets"""
+
+    urls_file: Annotated[
+        str, Meta(max_length=1_000, description="file (0600) with one apprise URL a line (extra `notify`)")
+    ] = ""
+    quiet_from: Annotated[str, Meta(pattern=_HOUR, description="quiet hours begin, such as 22:00; empty = none")] = ""
+    quiet_to: Annotated[str, Meta(pattern=_HOUR, description="and end")] = ""
+    every_seconds: Annotated[float, Meta(ge=1, le=1e6, description="at most one message of a kind in so long")] = 60.0
 
 
 class RunConfig(_Table, frozen=True):
@@ -160,6 +191,7 @@ class RunConfig(_Table, frozen=True):
     budget: Budget = Budget()
     deadman: Deadman = Deadman()
     gate: Gate = Gate()
+    notify: Notify = Notify()
 
 
 _ORDERED = (("sampling", "references_from", "references_to"), ("trials", "first_seeds", "max_seeds"))

@@ -52,8 +52,21 @@ class Trial(msgspec.Struct):
     checkpoint: str = ""
 
 
+class Vote(msgspec.Struct):
+    """One person's answer to a request; `key` is the fingerprint of the key that signed it, empty when none did."""
+
+    who: str
+    decision: ev.Decision
+    time: float
+    reason: str = ""
+    takes_effect: float = 0.0
+    seconds: float = 0.0
+    seen: float = 0.0
+    key: str = ""
+
+
 class Request(msgspec.Struct):
-    """One question to a person: may this program run at this tier?"""
+    """One question to people: may this program run at this tier? Or, by its subject: shall this be paused, or end?"""
 
     id: str
     experiment: str
@@ -66,6 +79,25 @@ class Request(msgspec.Struct):
     who: str = ""
     reason: str = ""
     decided: float = 0.0
+    people: int = 1
+    of: int = 0
+    subject: ev.Subject = "program"
+    risk: ev.Risk = "R1"
+    cpu_seconds: float = 0.0
+    approved: str = ""
+    votes: list[Vote] = []
+    question: str = ""
+
+    @property
+    def approvals(self) -> list[Vote]:
+        """The votes for it, one a person, oldest first."""
+        return [vote for vote in self.votes if vote.decision == "approve"]
+
+    @property
+    def takes_effect(self) -> float:
+        """From when on the votes are the decision (seconds since the epoch); 0 while there are not enough of them."""
+        enough = len(self.approvals) >= self.people
+        return max((vote.takes_effect for vote in self.approvals), default=0.0) if enough else 0.0
 
 
 class Experiment(msgspec.Struct):
@@ -105,6 +137,11 @@ class Experiment(msgspec.Struct):
     cpu_seconds: float = 0.0
     approved_program: str = ""
     approved_tier: str = ""
+    approved_until: float = 0.0
+    approved_cpu_seconds: float = 0.0
+    approved_before: str = ""
+    held: bool = False
+    seal: str = ""
     trials: list[str] = []
     scored: ev.ExperimentScored | None = None
     summary: str = ""
@@ -179,6 +216,14 @@ class RunState(msgspec.Struct):
     working_seconds: float = 0.0
     working_since: float = 0.0
     warned: list[str] = []
+    policy: str = ""
+    policy_name: str = ""
+    signers: str = ""
+    people: list[str] = []
+    autonomy: ev.Autonomy = "A2"
+    forked: ev.RunForked | None = None
+    caught: int = 0
+    missed: int = 0
 
     @property
     def proposals(self) -> list[Experiment]:
@@ -330,6 +375,7 @@ def _experiment_opened(state: RunState, record: ev.Record, event: ev.ExperimentO
         event.seed,
         opened=record.time,
         changed=record.time,
+        seal=event.seal,
     )
 
 
@@ -366,6 +412,7 @@ def _program_repaired(state: RunState, record: ev.Record, event: ev.ProgramRepai
     found.program, found.repairs, found.vetted = event.new, event.attempt, False
     found.diagnoses.append(event.diagnosis)
     found.genome = event.genome or found.genome
+    found.approved_before = found.approved_program or found.approved_before
     found.approved_program = found.approved_tier = ""
     found.step = "vet"
 
@@ -377,14 +424,34 @@ def _risk_assessed(state: RunState, record: ev.Record, event: ev.RiskAssessed) -
 
 
 def _approval_requested(state: RunState, record: ev.Record, event: ev.ApprovalRequested) -> None:
-    _touch(state, record, event.experiment)
+    if event.experiment:
+        _touch(state, record, event.experiment)
     state.requests[event.request] = Request(
-        event.request, event.experiment, event.program, event.tier, event.rule, record.time, event.expires
-    )
+        event.request, event.experiment, event.program, event.tier, event.rule, record.time, event.expires,
+        people=event.people, of=event.of, subject=event.subject, risk=event.risk, cpu_seconds=event.cpu_seconds,
+        approved=event.approved, question=event.reason,
+    )  # fmt: skip
+
+
+def _approval_voted(state: RunState, record: ev.Record, event: ev.ApprovalVoted) -> None:
+    request = state.requests[event.request]
+    request.votes = [vote for vote in request.votes if vote.who != event.who]
+    request.votes.append(
+        Vote(
+            event.who, event.decision, record.time, event.reason, event.takes_effect, event.seconds, event.seen,
+            event.signed.key if event.signed is not None else "",
+        )
+    )  # fmt: skip
+    if event.decision == "defer":
+        request.reason = event.reason
+
+
+def _approval_withdrawn(state: RunState, record: ev.Record, event: ev.ApprovalWithdrawn) -> None:
+    request = state.requests[event.request]
+    request.votes = [vote for vote in request.votes if vote.who != event.who]
 
 
 def _approval_decided(state: RunState, record: ev.Record, event: ev.ApprovalDecided) -> None:
-    found = _touch(state, record, event.experiment)
     request = state.requests.get(event.request)
     if event.decision == "defer":
         if request is not None:
@@ -393,11 +460,59 @@ def _approval_decided(state: RunState, record: ev.Record, event: ev.ApprovalDeci
     if request is not None:
         request.decision, request.who = event.decision, event.who
         request.reason, request.decided = event.reason, record.time
+    if request is not None and request.subject != "program":
+        return
+    found = _touch(state, record, event.experiment)
     if event.decision == "approve" and event.program == found.program:
         found.approved_program, found.approved_tier = event.program, event.tier
+        found.approved_until, found.approved_cpu_seconds = event.until, event.cpu_seconds
         found.step = "train"
     elif event.decision in ("reject", "expire"):
         found.failure = f"{event.decision} by {event.who}: {event.reason}".rstrip(": ")
+
+
+def _attention_checked(state: RunState, record: ev.Record, event: ev.AttentionChecked) -> None:
+    state.caught += event.caught
+    state.missed += not event.caught
+    said = "was rejected" if event.caught else f"was approved by {event.who}"
+    text = f"{event.request} was a test of attention and {said}: {event.what}"
+    _note(state, record, text, "info" if event.caught else "warning")
+
+
+def _question_asked(state: RunState, record: ev.Record, event: ev.QuestionAsked) -> None:
+    _touch(state, record, event.experiment)
+
+
+def _policy_adopted(state: RunState, record: ev.Record, event: ev.PolicyAdopted) -> None:
+    state.policy, state.policy_name = event.policy, event.name
+    warning = f"; {event.warning}" if event.warning else ""
+    _note(state, record, f"policy {event.name} by {event.who}{warning}", "warning" if event.warning else "info")
+
+
+def _signers_adopted(state: RunState, record: ev.Record, event: ev.SignersAdopted) -> None:
+    state.signers, state.people = event.signers, list(event.people)
+
+
+def _autonomy_changed(state: RunState, record: ev.Record, event: ev.AutonomyChanged) -> None:
+    state.autonomy = event.level
+    _note(state, record, f"autonomy {event.level}: {event.reason}".rstrip(": "))
+
+
+def _run_forked(state: RunState, record: ev.Record, event: ev.RunForked) -> None:
+    """The copy of a run is a run of its own: what was asked there cannot be answered here."""
+    state.name, state.forked = event.name, event
+    state.engine_pid = 0
+    for request in state.pending:
+        request.decision, request.who, request.decided = "expire", "the fork", record.time
+    _phase(state, record, "created")
+
+
+def _experiment_held(state: RunState, record: ev.Record, event: ev.ExperimentHeld) -> None:
+    _touch(state, record, event.experiment).held = True
+
+
+def _experiment_released(state: RunState, record: ev.Record, event: ev.ExperimentReleased) -> None:
+    _touch(state, record, event.experiment).held = False
 
 
 def _lease_lost(state: RunState, record: ev.Record, event: ev.LeaseLost) -> None:
@@ -526,6 +641,10 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.RunStopped: _run_stopped,
     ev.RunKilled: _run_killed,
     ev.RunRearmed: _run_rearmed,
+    ev.RunForked: _run_forked,
+    ev.AutonomyChanged: _autonomy_changed,
+    ev.PolicyAdopted: _policy_adopted,
+    ev.SignersAdopted: _signers_adopted,
     ev.BudgetExceeded: _budget,
     ev.LeaseLost: _lease_lost,
     ev.ClockJumped: _clock_jumped,
@@ -539,7 +658,13 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ev.ProgramRepaired: _program_repaired,
     ev.RiskAssessed: _risk_assessed,
     ev.ApprovalRequested: _approval_requested,
+    ev.ApprovalVoted: _approval_voted,
+    ev.ApprovalWithdrawn: _approval_withdrawn,
     ev.ApprovalDecided: _approval_decided,
+    ev.AttentionChecked: _attention_checked,
+    ev.QuestionAsked: _question_asked,
+    ev.ExperimentHeld: _experiment_held,
+    ev.ExperimentReleased: _experiment_released,
     ev.TrialStarted: _trial_started,
     ev.TrialAnomaly: _trial_anomaly,
     ev.TrialFinished: _trial_finished,

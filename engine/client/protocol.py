@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from store.events import Record
+from store.events import Record, Signed
 from store.state import RunState
 
 PROTOCOL = 1
@@ -47,21 +47,39 @@ class Command(Message, frozen=True, tag="command"):
     `end` kills one trial, named by `target`. `present` only says that a person is at the keys (see `[deadman]`);
     attaching says no such thing. Every other command says it too. `look` says what this client's person looks at
     (`target`: a request's id, or empty) and renews nothing; other supervisors are shown it.
+
+    | name | target | further |
+    |---|---|---|
+    | `approve`, `reject`, `defer` | request or experiment | `program`: its hash as it was shown; `seconds`, `seen` |
+    | `undo` | request | takes the own answer back before it takes effect |
+    | `ask` | experiment | `reason`: a question to the Researcher |
+    | `hold`, `release`, `cancel` | experiment | `reason` |
+    | `vote` | `pause`, or an experiment to be cancelled | opens a vote of the listed supervisors |
+    | `policy` | | `program`: the text of the new policy |
+    | `autonomy` | level, such as `A1` | `reason` |
+
+    signed: what the person's key signed, where the run asks for signatures (see `store.signatures`).
     """
 
     id: int
     name: Literal[
         "pause", "resume", "freeze", "park", "stop", "rearm", "end", "present", "look",
-        "approve", "reject", "defer", "propose",
+        "approve", "reject", "defer", "undo", "propose", "ask", "hold", "release", "cancel", "vote", "policy",
+        "autonomy",
     ]  # fmt: skip
     who: str = ""
     target: str = ""
     reason: str = ""
     program: str = ""
     title: str = ""
+    seconds: float = 0.0
+    seen: float = 0.0
+    signed: Signed | None = None
 
 
-QueryName = Literal["blob", "curve", "transcript", "leaderboard", "sql", "audit", "verify", "output", "cognition"]
+QueryName = Literal[
+    "blob", "curve", "transcript", "leaderboard", "sql", "audit", "verify", "output", "cognition", "policy"
+]
 
 
 class Query(Message, frozen=True, tag="query"):
@@ -78,6 +96,7 @@ class Query(Message, frozen=True, tag="query"):
     | `verify` | | | `Verified` |
     | `output` | trial id | | the end of what the trial printed, at most `limit` lines |
     | `cognition` | | words to search for | list of `Knowledge` |
+    | `policy` | request id, or empty | | `PolicyView` |
 
     `offset` and `limit` choose a page of rows; `reverse` turns the order round.
     """
@@ -238,6 +257,15 @@ class Verified(msgspec.Struct, frozen=True):
     blobs: int
     launches: int
     problems: list[tuple[int, str]] = []
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """The policy in force. `rule`: TOML of a rule that would allow what the asked request is about, empty elsewhere."""
+
+    name: str
+    sha: str
+    text: str
+    rule: str = ""
 
 
 class Knowledge(msgspec.Struct, frozen=True):

@@ -124,6 +124,11 @@ class _Story:
         if self.draw.random() < 0.3:
             deferred = ev.ApprovalDecided(experiment, program, "probe", "defer", "person:ada", request, "tonight")
             self.tell(deferred, "person:ada")
+        if decision in ("approve", "reject"):
+            self.tell(ev.ApprovalVoted(request, "approve", "ada", program, "hasty", self.now + 6, 1.5, 0.2), "person:ada")
+            self.tell(ev.ApprovalWithdrawn(request, "ada"), "person:ada")
+            voted = ev.ApprovalVoted(request, decision, "ada", program, "looked at it", self.now + 30, 14.0, 1.0)
+            self.tell(voted, "person:ada", 20)
         decided = ev.ApprovalDecided(experiment, program, "probe", decision, who, request, "looked at it", "novel import")
         self.tell(decided, who, 30)
         return decision
@@ -224,6 +229,17 @@ class _Story:
         self.tell(ev.BudgetExceeded("cpu hours", 0.8, 1.0, False))
         self.tell(ev.ClockJumped(3600.0))
         self.tell(ev.LeaseLost(21.0, 2, True), "guard")
+        self.tell(ev.PolicyAdopted(self.blob("version = 1"), "cautious", "ada", "models propose now"), "person:ada")
+        self.tell(ev.SignersAdopted("", []))
+        self.tell(ev.AutonomyChanged("A1", "an anomaly"), "engine")
+        self.tell(ev.AutonomyChanged("A2", "looked into it"), "person:ada")
+        self.tell(ev.QuestionAsked("b-linear_attention", "ada", "why so slow?"), "person:ada")
+        self.tell(ev.ExperimentHeld("b-linear_attention", "wait for the others"), "person:ada")
+        self.tell(ev.ExperimentReleased("b-linear_attention"), "person:ada")
+        self.tell(ev.AttentionChecked("r00001", "b-linear_attention", "ada", True, "imports os", "0a" * 16))
+        self.tell(ev.RunForked("history", "elder", 3, sha("head"), "b-linear_attention", "ada"), "person:ada")
+        self.arm(4344)
+        self.tell(ev.RunResumed(), "person:ada")
         self.tell(ev.NoteAdded("parity is at chance for all but two", "warning"), "person:ada")
 
 
