@@ -43,12 +43,12 @@ from engine.slots import Slots
 from engine.supervision import arming
 from engine.supervision.deadman import DeadMan
 from engine.supervision.lease import GuardFailed, Lease
-from engine.supervision.policy import BUILT_IN, PolicyError, load_policy
 from engine.trials import TrialRunner
 from store import events as ev
 from store.audit import clean
 from store.config import ConfigError, RunConfig, load
 from store.journal import JournalError
+from store.policy import BUILT_IN, PolicyError, load_policy
 
 VERSION = importlib.metadata.version("asi")
 

@@ -11,22 +11,18 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
 import msgspec
 
 from engine import scoring
-from engine.consulting import Consulting
 from engine.domain import GateResult, VetReport
+from engine.gating import Gating
 from engine.sandboxes import Ended
-from engine.supervision import risk
-from engine.supervision.policy import Case, decide
 from engine.trials import VettingFailed
 from store import events as ev
-from store.state import Experiment, Request
 
 
-class Machine(Consulting):
+class Machine(Gating):
     """Drives one experiment to its end."""
 
     async def run(self) -> None:
@@ -65,19 +61,6 @@ class Machine(Consulting):
             return await self.duplicate(of, "motivation")
         if of is not None:
             await self.vet()
-
-    def earlier(self) -> list[Experiment]:
-        """Experiments whose programs came before this one's."""
-        return [
-            e
-            for e in self.runtime.state.experiments.values()
-            if e.id != self.id and e.program and (e.opened, e.id) < (self.entry.opened, self.id)
-        ]
-
-    async def duplicate(self, of: str, how: Literal["exact", "functional", "motivation"]) -> None:
-        """Close as a repetition of `of`."""
-        self.runtime.emit(ev.ProposalDuplicate(self.id, of, how))
-        await self.close("duplicate", f"repeats {of} ({how})")
 
     async def vet(self) -> None:
         """Run every vetting gate on the program in a sandbox."""
@@ -119,74 +102,6 @@ class Machine(Consulting):
     def counts_as_linear(self) -> bool:
         """Whether quadratic cost is a fault in this program: for every one but the quadratic reference."""
         return self.id.removeprefix("b-") not in self.lab.domain.quadratic_baselines
-
-    # --- risk and gate ------------------------------------------------------------------------------------------------
-
-    async def assess(self) -> None:
-        """Drop functional duplicates; write down what could go wrong and what it would cost."""
-        entry = self.entry
-        if entry.origin != "baseline" and entry.functional_hash:
-            for other in self.earlier():
-                if other.functional_hash == entry.functional_hash and other.id != entry.duplicate_of:
-                    return await self.duplicate(other.id, "functional")
-        source = await self.runtime.text(entry.program)
-        seen = await asyncio.to_thread(self.lab.domain.inspect, source)
-        cost = self.lab.domain.predicted_cpu_seconds(self.lab.tier, entry.step_seconds)
-        report = VetReport(
-            passed=True,
-            gates=[GateResult(gate.gate, gate.passed, gate.evidence) for gate in entry.gates],
-            cost_exponent=entry.cost_exponent,
-        )
-        wanted = self.runtime.config.sandbox.minimum_level
-        findings = risk.assess(seen, report, cost, self.lab.level, wanted)
-        self.runtime.emit(ev.RiskAssessed(self.id, entry.program, self.lab.tier, findings, round(cost, 1)))
-
-    async def gate(self) -> None:
-        """Ask the policy, and a person where it says so. A decision binds to the program's hash."""
-        entry, tier = self.entry, self.lab.tier
-        refused = next((r for r in self.requests() if r.decision in ("reject", "expire")), None)
-        if refused is not None:
-            return await self.close("rejected", f"{refused.decision} by {refused.who}: {refused.reason}".rstrip(": "))
-        waiting = next((r for r in self.requests() if r.decision is None), None)
-        if waiting is None:
-            verdict, rule = decide(
-                self.lab.policy, Case(entry.origin, tier, entry.findings, entry.predicted_cpu_seconds)
-            )
-            if verdict != "ask":
-                decision: ev.Decision = "approve" if verdict == "allow" else "reject"
-                await self.runtime.commit(
-                    ev.ApprovalDecided(self.id, entry.program, tier, decision, "policy", rule=rule), "policy"
-                )
-                if verdict == "deny":
-                    await self.close("rejected", f"denied by policy rule: {rule}")
-                return
-            request = f"R{len(self.runtime.state.requests) + 1:04d}"
-            expires = time.time() + 60 * self.runtime.config.gate.expires_minutes
-            await self.runtime.commit(ev.ApprovalRequested(request, self.id, entry.program, tier, rule, expires))
-            waiting = self.runtime.state.requests[request]
-        self.doing("waits for approval")
-        await self.await_decision(waiting.id, waiting.expires)
-
-    def requests(self) -> list[Request]:
-        """Requests about this experiment's present program."""
-        return [
-            r
-            for r in self.runtime.state.requests.values()
-            if r.experiment == self.id and r.program == self.entry.program
-        ]
-
-    async def await_decision(self, request: str, expires: float) -> None:
-        """Wait for a person; at the end of its time a request is a refusal."""
-        decided = self.runtime.until(lambda state: state.requests[request].decision is not None)
-        try:
-            await asyncio.wait_for(decided, max(0.0, expires - time.time()))
-        except TimeoutError:
-            entry = self.entry
-            await self.runtime.commit(
-                ev.ApprovalDecided(
-                    self.id, entry.program, self.lab.tier, "expire", "clock", request, "nobody decided in time"
-                )
-            )
 
     # --- train, score and analyse -------------------------------------------------------------------------------------
 

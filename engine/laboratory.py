@@ -15,9 +15,9 @@ from engine.replaying import Recording
 from engine.runtime import Runtime
 from engine.slots import Slots
 from engine.supervision.deadman import DeadMan
-from engine.supervision.policy import Policy
 from engine.trials import TrialRunner
 from store.events import Origin
+from store.policy import Policy
 from store.state import Experiment, RunState
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from engine.client.rundir import engine_pid
-from engine.supervision.policy import BUILT_IN
 from store import events as ev
 from store.journal import read
+from store.policy import BUILT_IN
 from tests.e2e.conftest import Shell, wait_for
 
 pytestmark = [

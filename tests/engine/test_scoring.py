@@ -12,8 +12,8 @@ from scipy import stats
 
 from engine.scoring import UNKNOWN, compare, noise_floor, score_config
 from engine.slots import Slots
-from engine.supervision.policy import BUILT_IN, Case, Policy, PolicyError, Rule, decide, load_policy
 from store.events import Finding
+from store.policy import BUILT_IN, Case, Policy, PolicyError, Rule, decide, load_policy
 
 CONFIG, _ = score_config()
 
