@@ -83,7 +83,8 @@ class ServerEmbedding:
 
     def _ask(self, texts: list[str]) -> NDArray[np.float32]:
         async def ask() -> list[list[float]]:
-            return await asyncio.wait_for(self._call(texts), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                return await self._call(texts)
 
         future = asyncio.run_coroutine_threadsafe(ask(), self._loop)
         try:

@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ from store.audit import clean
 from store.config import ConfigError, RunConfig, load
 from store.journal import JournalError
 from store.policy import BUILT_IN, PolicyError, load_policy
+
+LEAVE_SECONDS = 10.0
+"""How long the engine waits, when it leaves, for what it has told to end."""
 
 VERSION = importlib.metadata.version("asi")
 
@@ -234,7 +237,7 @@ class Engine:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self.runtime.failed.done():
             research.cancel()
-            await asyncio.gather(research, return_exceptions=True)
+            await self._seen_off([research])
             raise JournalError(self.runtime.failed.result())
         if research.done() and not self.leaving.done():
             error = research.exception()
@@ -245,8 +248,17 @@ class Engine:
             return 1, reason, False
         parked = await laboratory.halting.leave()
         research.cancel()
-        await asyncio.gather(research, return_exceptions=True)
+        await self._seen_off([research])
         return 0, f"{self.leaving.result()}; {parked}", False
+
+    async def _seen_off(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
+        """Wait until cancelled tasks have ended; what does not end goes into the log, and holds up nothing."""
+        ended, left = await asyncio.wait(tasks, timeout=LEAVE_SECONDS) if tasks else (set(), set())
+        await asyncio.gather(*ended, return_exceptions=True)
+        if left:
+            print(f"asi: {len(left)} tasks did not end when the engine left; where they stand:", file=sys.stderr)
+            for task in asyncio.all_tasks():
+                task.print_stack(limit=4, file=sys.stderr)
 
     async def _leave(self, reason: str, finished: bool, server: Server, commands: Commands) -> None:
         """Close everything in order; the last event says why."""
@@ -256,7 +268,7 @@ class Engine:
             await self.runtime.flush()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._seen_off(self._tasks)
         await self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()

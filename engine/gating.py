@@ -52,7 +52,8 @@ class Gating(Assessing):
         """Wait for a person; at the end of its time a request is a refusal."""
         decided = self.runtime.until(lambda state: state.requests[request].decision is not None)
         try:
-            await asyncio.wait_for(decided, max(0.0, expires - time.time()))
+            async with asyncio.timeout(max(0.0, expires - time.time())):
+                await decided
         except TimeoutError:
             entry = self.entry
             await self.runtime.commit(

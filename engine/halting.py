@@ -114,7 +114,8 @@ class Halting:
             await self.sandboxes.thaw()  # a checkpoint is written by the trial itself
         left, late = await self.sandboxes.park(self.runtime.config.sandbox.grace_seconds)
         with contextlib.suppress(TimeoutError):  # then the next engine finds them as it would after a crash
-            await asyncio.wait_for(self.runtime.until(lambda state: not state.running_trials), RECORD_SECONDS)
+            async with asyncio.timeout(RECORD_SECONDS):
+                await self.runtime.until(lambda state: not state.running_trials)
         text = f"parked: {left} sandboxes left the device; their trials go on from there at resume"
         return text + (f"; {late} took too long for a checkpoint and start over" if late else "")
 

@@ -167,7 +167,8 @@ class Server:
         client: _Client | None = None
         draining: asyncio.Task[None] | None = None
         try:
-            hello = protocol.decode_from_client(await asyncio.wait_for(reader.readline(), 10.0))
+            async with asyncio.timeout(10.0):
+                hello = protocol.decode_from_client(await reader.readline())
             pid, uid = _peer(writer)
             refusal = self._refusal(hello, uid)
             if refusal or not isinstance(hello, protocol.Hello):

@@ -98,7 +98,8 @@ class ReplayLine:
             async for message in self._step(min(seconds, 1.0)):
                 yield message
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK)
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _step(self, seconds: float) -> AsyncIterator[Message]:

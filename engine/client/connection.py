@@ -144,7 +144,8 @@ class Connection:
         try:
             self._writer.write(msgspec.json.encode(build(number)) + b"\n")
             await self._writer.drain()
-            return await asyncio.wait_for(waiting, timeout)
+            async with asyncio.timeout(timeout):
+                return await waiting
         except OSError as error:
             raise NotConnected(str(error)) from error
         except TimeoutError:

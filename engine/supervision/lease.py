@@ -126,7 +126,8 @@ class Lease:
 
 async def _await_end(child: subprocess.Popen[bytes]) -> None:
     try:
-        await asyncio.wait_for(wait_child(child), LEAVE_SECONDS)
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await wait_child(child)
     except TimeoutError:
         child.kill()
         await wait_child(child)

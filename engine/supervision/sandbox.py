@@ -113,7 +113,8 @@ class SandboxProcess:
         self._reason = self._reason or reason
         await asyncio.to_thread(kill_sandboxes, [self.record], deadline)
         try:
-            return await asyncio.wait_for(self.wait(), deadline)
+            async with asyncio.timeout(deadline):
+                return await self.wait()
         except TimeoutError:
             return Exit(None, signal.SIGKILL, f"{self._reason}; its death could not be proved".removeprefix("; "))
 
@@ -225,7 +226,8 @@ class Launcher:
     async def _first_inside(self, child: subprocess.Popen[bytes], status: int, gate: int) -> tuple[int, int]:
         """The init of the sandbox's pid namespace and the namespace's inode; without one, the shim and 0."""
         if self.isolation.bwrap:
-            return await asyncio.wait_for(_read_status(status), STATUS_DEADLINE)
+            async with asyncio.timeout(STATUS_DEADLINE):
+                return await _read_status(status)
         await _hear_wrapper(gate)
         if not self.isolation.unshare:
             return child.pid, 0
@@ -343,7 +345,9 @@ def _only_child(pid: int) -> int:
 
 async def _hear_wrapper(gate: int) -> None:
     """Wait for the wrapper's word that it is there. Raises EOFError when it has ended instead."""
-    if not await asyncio.wait_for(receive(gate), STATUS_DEADLINE):
+    async with asyncio.timeout(STATUS_DEADLINE):
+        word = await receive(gate)
+    if not word:
         raise EOFError("it ended before its program")
 
 

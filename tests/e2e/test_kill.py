@@ -123,6 +123,8 @@ def test_engine_with_its_event_loop_held(asi: Shell) -> None:
 def test_engine_stopped_or_dead(asi: Shell, number: signal.Signals) -> None:
     with running(asi, "still") as (root, pid):
         os.kill(pid, number)
+        if number == signal.SIGKILL:  # one that is about to be gone is killed once more, and rightly named
+            wait_for(lambda: processes.state(pid) in ("", "Z"))
         said = assert_killed(asi, root)
         assert ("engine " in said) == (number == signal.SIGSTOP)
     assert_refused(asi, root)

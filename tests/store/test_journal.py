@@ -235,7 +235,8 @@ from store import events as ev
 from store.journal import Journal, JournalFailed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-book = Journal.open(Path(sys.argv[1]))
+# A clock that stands: with lines of one length, the limit never falls between two of them.
+book = Journal.open(Path(sys.argv[1]), clock=lambda: 1.0)
 acked = 0
 try:
     while True:
