@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from store.toml_errors import Key, TomlError, TomlFile, read_text
+
 FORMAT = 1
-MAX_BYTES = 1024 * 1024
 LEAST_PROMPT_TOKENS = 1_024
 
 
@@ -21,7 +19,7 @@ _HOUR = r"^(([01][0-9]|2[0-3]):[0-5][0-9])?\Z"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z"
 
 
-class ConfigError(Exception):
+class ConfigError(TomlError):
     """A configuration cannot be used; one line: where, what is wrong, what to do."""
 
 
@@ -204,20 +202,7 @@ def load(path: Path) -> RunConfig:
     Raises:
         ConfigError: it cannot be read, or something in it is wrong.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path.name}: larger than 1 MB; this is not a configuration")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
-        raise ConfigError(f"{path.name}:{line}:{column}: not UTF-8 text; save it as UTF-8") from None
-    return parse(text, path.name)
+    return parse(read_text(path, ConfigError, "configuration"), path.name)
 
 
 def parse(text: str, name: str = "run.toml") -> RunConfig:
@@ -226,36 +211,27 @@ def parse(text: str, name: str = "run.toml") -> RunConfig:
     Raises:
         ConfigError: something in it is wrong.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_syntax_error(str(error), text, name)) from None
-
-    def wrong(path: tuple[str, ...], message: str) -> ConfigError:
-        line, column = _position(text, path)
-        return ConfigError(f"{name}:{line}:{column}: {message}")
-
+    file = TomlFile(text, name, ConfigError, _describe)
+    data = file.data()
     version = data.get("format", FORMAT)
     if type(version) is not int or version < 1:
-        raise wrong(("format",), f"format must be a whole number from 1 to {FORMAT}")
+        raise file.wrong(("format",), f"format must be a whole number from 1 to {FORMAT}")
     if version > FORMAT:
         message = f"written by a newer version of asi (format {version}; this one reads up to {FORMAT}); update asi"
-        raise wrong(("format",), message)
-    _refuse_unknown(data, RunConfig, (), wrong)
-    try:
-        config = msgspec.convert(data, RunConfig)
-    except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$.")
-        path = tuple(re.sub(r"\[[^]]*\]", "", where.rstrip("`")).split("."))
-        raise wrong(path, f"{'.'.join(path)}: {_plain(message, path)}") from None
+        raise file.wrong(("format",), message)
+    config = file.convert(data, RunConfig)
     for table, low, high in _ORDERED:
         section = getattr(config, table)
         if getattr(section, low) > getattr(section, high):
             place = (table, high) if high in data.get(table, {}) else (table, low)
-            raise wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
+            raise file.wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
     for keys, message in _agents_wrong(config):
-        raise wrong(keys, message)
+        raise file.wrong(keys, message)
     return config
+
+
+def _describe(path: Key) -> str:
+    return ".".join(part for part in path if isinstance(part, str))
 
 
 def _agents_wrong(config: RunConfig) -> list[tuple[tuple[str, ...], str]]:
@@ -271,91 +247,6 @@ def _agents_wrong(config: RunConfig) -> list[tuple[tuple[str, ...], str]]:
         message = "budget.money needs agents.price_in and agents.price_out (per million tokens; 0 where it is free)"
         found.append((("budget", "money"), message))
     return found
-
-
-def _syntax_error(message: str, text: str, name: str) -> str:
-    what, _, place = message.rpartition(" (at ")
-    found = re.search(r"line (\d+), column (\d+)", place)
-    if found is not None:
-        line, column = int(found[1]), int(found[2])
-    else:
-        what = what or message
-        lines = text.split("\n")
-        line, column = len(lines), len(lines[-1]) + 1
-    return f"{name}:{line}:{column}: not valid TOML: {what[:1].lower()}{what[1:]}"
-
-
-def _refuse_unknown(data: dict[str, Any], kind: type, path: tuple[str, ...], wrong: Any) -> None:
-    known = get_type_hints(kind)
-    for key, value in data.items():
-        inner = known.get(key)
-        if inner is None:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-            raise wrong((*path, key), f"unknown key {'.'.join((*path, key))[:80]!r}; {hint}")
-        if isinstance(inner, type) and issubclass(inner, _Table) and isinstance(value, dict):
-            _refuse_unknown(value, inner, (*path, key), wrong)
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": 'text in "quotes"',
-    "bool": "true or false",
-    "array": "a list in [brackets]",
-    "object": "a [table]",
-}
-
-
-def _plain(message: str, path: tuple[str, ...]) -> str:
-    """msgspec's message in the words of somebody who edits a file."""
-    if message.startswith("Invalid enum value"):
-        hints: Any = RunConfig
-        for part in path:
-            hints = get_type_hints(hints)[part]
-        choices = ", ".join(f'"{choice}"' for choice in get_args(hints))
-        return f"{message.removeprefix('Invalid enum value ').replace('`', '')} is not one of {choices}"
-    if "matching regex" in message:
-        return "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot or dash"
-    found = re.fullmatch(r"Expected `(\w+)`(?:, got `(\w+)`| (<=|>=|<|>) (\S+))", message)
-    if found is None:
-        return message.replace("`", "")
-    wanted, got, sign, bound = found.groups()
-    if got is not None:
-        return f"must be {_KINDS.get(wanted, wanted)}, not {_KINDS.get(got, got)}"
-    words = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
-    return f"must be {words[sign]} {float(bound):g}"
-
-
-_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
-_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_HEADER = re.compile(rf"\s*\[\[?\s*({_PATH})\s*\]")
-_ASSIGNMENT = re.compile(rf"\s*({_PATH})\s*=")
-
-
-def _position(text: str, path: tuple[str, ...]) -> tuple[int, int]:
-    """Line and column, from 1, of a key; of the nearest table around it where it cannot be told (inline tables)."""
-    table: tuple[str, ...] = ()
-    best, place = -1, (1, 1)
-    for number, line in enumerate(text.split("\n"), start=1):
-        header = _HEADER.match(line)
-        found = header or _ASSIGNMENT.match(line)
-        if found is None:
-            continue
-        keys = tuple(part.strip("\"'") for part in re.findall(_KEY, found[1]))
-        here = keys if header else (*table, *keys)
-        table = keys if header else table
-        depth = min(len(here), len(path))
-        if here[:depth] == path[:depth] and depth > best:
-            # The column is that of the key itself: after the dots of what precedes it.
-            extra = len(keys) - max(0, len(here) - len(path)) - 1
-            starts = [part.start() for part in re.finditer(_KEY, found[1])]
-            column = found.start(1) + starts[max(0, extra)]
-            inline = re.search(rf"\b{re.escape(path[-1])}\s*=", line[found.end() :]) if len(here) < len(path) else None
-            if inline is not None:
-                column = found.end() + inline.start()
-            best, place = depth, (number, column + 1)
-    return place
 
 
 def dump(config: RunConfig) -> str:

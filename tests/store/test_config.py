@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from store import config
+from store import config, toml_errors
 from store.config import ConfigError, RunConfig, parse
 
 
@@ -74,7 +74,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     path.write_bytes(b"format = 1\nname = '\xff'\n")
     with pytest.raises(ConfigError, match=r"run\.toml:2:9: not UTF-8"):
         config.load(path)
-    path.write_bytes(b"#" * (config.MAX_BYTES + 1))
+    path.write_bytes(b"#" * (toml_errors.MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="larger than 1 MB"):
         config.load(path)
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
