@@ -7,7 +7,7 @@ answers with a `TrialResult`. Everything here crosses a process boundary as JSON
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -132,12 +132,23 @@ class TaskInfo(msgspec.Struct, frozen=True):
 
 
 class SourceFinding(msgspec.Struct, frozen=True):
-    """One thing seen in a program's source without running it; `error` means that vetting will refuse it."""
+    """One thing seen in a program's source without running it; `error` means that vetting will refuse it.
+
+    severity: how grave a reviewer should take it.
+    """
 
     kind: str
     error: bool
     line: int
     message: str
+    severity: Literal["info", "low", "medium", "high"] = "low"
+
+
+class SourceChange(msgspec.Struct, frozen=True):
+    """How one program differs from another: the share of changed lines, 0 to 1, and the functions they stand in."""
+
+    share: float
+    where: list[str]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -193,6 +204,14 @@ class Domain(Protocol):
         """The same for programs that differ only in layout, comments and local names."""
         ...
 
+    def fingerprint(self, source: str) -> frozenset[int]:
+        """A program as a set of its pieces, whatever they are named: what two share of them is their likeness."""
+        ...
+
+    def changed(self, before: str, after: str) -> SourceChange:
+        """How far a program strays from another one."""
+        ...
+
     def prepare(self, cache: Path) -> str:
         """Make the data once per machine; returns a note on it for people. Blocking; raises OSError."""
         ...
@@ -211,6 +230,10 @@ class Domain(Protocol):
 
     def predicted_cpu_seconds(self, tier: str, step_seconds: float) -> float:
         """CPU seconds of one trial, from the measured seconds of one training step."""
+        ...
+
+    def least_memory_mb(self, tier: str, state_floats: int) -> float:
+        """Megabytes that a trial needs at least, of what is known before it runs."""
         ...
 
     def write_specs(self, trial: TrialSpec, folder: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.domain import SourceFinding, TaskInfo, TrialSpec, VetSpec
-from engine.linear_attention import account, baselines, corpus, static, tiers
+from engine.domain import SourceChange, SourceFinding, TaskInfo, TrialSpec, VetSpec
+from engine.linear_attention import account, baselines, corpus, likeness, static, tiers
 from engine.linear_attention.signatures import building_blocks
 from engine.linear_attention.tasks import TASKS
 
@@ -52,13 +52,22 @@ class LinearAttention:
     def inspect(self, source: str) -> list[SourceFinding]:
         """What the syntax tree says."""
         return [
-            SourceFinding(item.kind, item.severity == "error", item.line, item.message)
+            SourceFinding(item.kind, item.severity == "error", item.line, item.message, item.weight)
             for item in static.check_source(source)
         ]
 
     def syntax_hash(self, source: str) -> str:
         """Hash of the normalised syntax tree."""
-        return static.normalised_hash(source)
+        return likeness.normalised_hash(source)
+
+    def fingerprint(self, source: str) -> frozenset[int]:
+        """Hashed lines and pairs of lines of the syntax tree."""
+        return likeness.fingerprint(source)
+
+    def changed(self, before: str, after: str) -> SourceChange:
+        """Changed lines of the syntax tree, function by function."""
+        found = likeness.change(before, after)
+        return SourceChange(found.share, found.where)
 
     def prepare(self, cache: Path) -> str:
         """Build the corpus and the machine's secret once; returns a note on the data. Blocking; raises OSError."""
@@ -86,6 +95,10 @@ class LinearAttention:
     def predicted_cpu_seconds(self, tier: str, step_seconds: float) -> float:
         """CPU seconds of one trial."""
         return tiers.predicted_cpu_seconds(tiers.TIERS[tier], step_seconds)
+
+    def least_memory_mb(self, tier: str, state_floats: int) -> float:
+        """Weights with their gradients and moments, the states of a batch, and torch itself."""
+        return tiers.least_memory_mb(tiers.TIERS[tier], state_floats)
 
     def write_specs(self, trial: TrialSpec, folder: Path) -> None:
         """Write `work/spec.json` for the worker and `scorer.json` for the scorer."""

@@ -23,6 +23,8 @@ PARAMETER_TOLERANCE = 0.01
 # A step of the scorer's checks and evaluations costs about this share of the training it accompanies.
 SCORING_SHARE = 0.35
 START_SECONDS = 3.0
+TORCH_MB = 200.0
+FLOAT_BYTES = 4
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -147,6 +149,18 @@ def predicted_cpu_seconds(tier: Tier, step_seconds: float, tasks: list[str] | No
     """CPU seconds of one trial, from the measured seconds of one training step (worker and scorer together)."""
     steps = sum(plan.steps for plan in tier.plans if tasks is None or plan.task in tasks)
     return START_SECONDS + steps * step_seconds * (1 + SCORING_SHARE)
+
+
+def least_memory_mb(tier: Tier, state_floats: int) -> float:
+    """Megabytes that a trial cannot do without: torch, four floats per weight, and every layer's state per sequence.
+
+    What the backward pass keeps depends on the program and is not in it.
+    """
+    tasks = [
+        4 * reference_parameters(tier, plan) + tier.n_layers * state_floats * plan.batch_tokens / plan.length
+        for plan in tier.plans
+    ]
+    return TORCH_MB + FLOAT_BYTES * max(tasks) / 2**20
 
 
 _RECALL_CURRICULUM = ((0.2, 16), (0.45, 32))

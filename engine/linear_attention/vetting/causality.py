@@ -133,4 +133,8 @@ def prefix(subject: Subject) -> Outcome:
                         f"T={time}, by {largest(error):.3g} (eval mode, {condition})",
                         {"cut": cut, "position": position, "error": largest(error), "time": time},
                     )
-    return Outcome(True, f"prefix: outputs do not depend on the total length, within {worst:.1e}", {"error": worst})
+    return Outcome(
+        True,
+        f"prefix: outputs do not depend on the total length, within {worst:.1e} of {PREFIX_TOLERANCE:.1e} allowed",
+        {"error": worst},
+    )

@@ -103,7 +103,9 @@ def decode(subject: Subject) -> Outcome:
                 f"(T={DECODE_LENGTH}, {condition}, outputs up to {scale:.3g})",
                 {"error": worst, "position": first},
             )
-    return Outcome(True, f"decode: step reproduces forward within {worst:.1e}", {"error": worst})
+    return Outcome(
+        True, f"decode: step reproduces forward within {worst:.1e} of {DECODE_TOLERANCE:.1e} allowed", {"error": worst}
+    )
 
 
 def decode_tokens(module: torch.nn.Module, x: Tensor) -> Tensor:

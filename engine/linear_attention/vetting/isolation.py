@@ -58,7 +58,12 @@ def _batch_size(subject: Subject) -> Outcome:
         return Outcome(
             False, f"batch: a sample alone gives another output than in a batch of 3, by {error:.3g}", {"error": error}
         )
-    return Outcome(True, "batch: samples do not see each other, in eval and train mode", {"error": error / scale})
+    return Outcome(
+        True,
+        f"batch: samples do not see each other, in eval and train mode, within {error / scale:.1e} of "
+        f"{BATCH_TOLERANCE:.1e} allowed",
+        {"error": error / scale},
+    )
 
 
 def stateless(subject: Subject) -> Outcome:

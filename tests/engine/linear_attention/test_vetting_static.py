@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.linear_attention import baselines
-from engine.linear_attention.static import check_source, errors, normalised_hash
+from engine.linear_attention.likeness import normalised_hash
+from engine.linear_attention.static import check_source, errors
 from engine.linear_attention.static_rules import MAX_BYTES, MAX_LINES
 
 HEADER = """
@@ -50,7 +51,7 @@ def test_ordinary_programs_are_clean() -> None:
         ("import os", "import"),
         ("from os import path", "import"),
         ("import torch.utils.cpp_extension", "import"),
-        ("from torch import hub", "attribute"),
+        ("from torch import hub", "network"),
         ("from torch import *", "import"),
         ("from . import tasks", "import"),
         ("import engine.linear_attention.tasks", "import"),
@@ -61,19 +62,19 @@ def test_ordinary_programs_are_clean() -> None:
         ("compile('1', '', 'eval')", "dynamic"),
         ("__import__('os')", "dynamic"),
         ("globals()['F'] = None", "dynamic"),
-        ("open('f', 'w')", "dynamic"),
+        ("open('f', 'w')", "file"),
         ("getattr(self, 'pro' + 'ject')", "dynamic"),
         ("getattr(self, '__class__')", "attribute"),
         ("setattr(F, 'silu', None)", "dynamic"),
         ("x.__class__.__mro__", "attribute"),
         ("().__class__.__subclasses__()", "attribute"),
         ("self.forward.__globals__", "attribute"),
-        ("torch.load('f')", "attribute"),
-        ("torch.save(x, 'f')", "attribute"),
+        ("torch.load('f')", "file"),
+        ("torch.save(x, 'f')", "file"),
         ("torch._C._jit_init()", "attribute"),
         ("torch.ops.load_library('f')", "attribute"),
-        ("torch.serialization.os.system('true')", "attribute"),
-        ("F.torch.hub.load('a', 'b')", "attribute"),
+        ("torch.serialization.os.system('true')", "process"),
+        ("F.torch.hub.load('a', 'b')", "network"),
         ("torch.manual_seed(0)", "global_state"),
         ("torch.set_num_threads(8)", "global_state"),
         ("torch.backends.mkldnn.enabled = False", "patch"),
