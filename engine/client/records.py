@@ -331,9 +331,10 @@ def write_latch(root: Path, actor: str, reason: str) -> str:
 
 
 def clear_latch(root: Path) -> None:
-    """Remove the latch (only `rearm` does this)."""
+    """Remove the latch (only `rearm` does this), and the signature that was left beside it."""
     path = RunPaths(root).latch
     path.unlink(missing_ok=True)
+    RunPaths(root).kill_signature.unlink(missing_ok=True)
     fsync_directory(path.parent)
 
 

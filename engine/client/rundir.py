@@ -47,6 +47,7 @@ class RunPaths:
         self.log = self.root / "engine.log"
         self.latch = self.root / "KILLED"
         self.kills = self.root / "kills.jsonl"
+        self.kill_signature = self.root / "kill.sig.json"
 
     @property
     def socket(self) -> Path:

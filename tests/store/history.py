@@ -23,6 +23,7 @@ from store.state import RunState, fold
 
 TASKS = ("recall", "copying", "parity", "byte-lm")
 START = 1_800_000_000.0
+TEST, NONCE = "e0001", "0a" * 16
 
 
 class Step(NamedTuple):
@@ -127,7 +128,7 @@ class _Story:
         if decision in ("approve", "reject"):
             self.tell(ev.ApprovalVoted(request, "approve", "ada", program, "hasty", self.now + 6, 1.5, 0.2), "person:ada")
             self.tell(ev.ApprovalWithdrawn(request, "ada"), "person:ada")
-            voted = ev.ApprovalVoted(request, decision, "ada", program, "looked at it", self.now + 30, 14.0, 1.0)
+            voted = ev.ApprovalVoted(request, decision, "ada", program, "looked at it", self.now + 5, 14.0, 1.0)
             self.tell(voted, "person:ada", 20)
         decided = ev.ApprovalDecided(experiment, program, "probe", decision, who, request, "looked at it", "novel import")
         self.tell(decided, who, 30)
@@ -161,7 +162,10 @@ class _Story:
         name = f"e{number:04}"
         parent = self.draw.choice(list(self.scores))
         origin: ev.Origin = "person" if number % 10 == 6 else "control" if number % 10 == 7 else "evolver"
-        self.tell(ev.ExperimentOpened(name, origin, parent, list(self.scores)[:2], number % 10 == 7, number))
+        # One that is never launched was a test of attention from the beginning.
+        seal = sha(f"{NONCE}:{name}:decoy") if name == TEST else ""
+        opened = ev.ExperimentOpened(name, origin, parent, list(self.scores)[:2], number % 10 == 7, number, seal)
+        self.tell(opened)
         self.agent(name, "researcher")
         program = self.program(name)
         drafted = ev.ProposalDrafted(
@@ -236,7 +240,7 @@ class _Story:
         self.tell(ev.QuestionAsked("b-linear_attention", "ada", "why so slow?"), "person:ada")
         self.tell(ev.ExperimentHeld("b-linear_attention", "wait for the others"), "person:ada")
         self.tell(ev.ExperimentReleased("b-linear_attention"), "person:ada")
-        self.tell(ev.AttentionChecked("r00001", "b-linear_attention", "ada", True, "imports os", "0a" * 16))
+        self.tell(ev.AttentionChecked("r00001", TEST, "ada", True, "imports os", NONCE))
         self.tell(ev.RunForked("history", "elder", 3, sha("head"), "b-linear_attention", "ada"), "person:ada")
         self.arm(4344)
         self.tell(ev.RunResumed(), "person:ada")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from store import audit, journal
+from store import audit, journal, telling
 from store import events as ev
 from store.journal import Journal
 from tests.store import history
@@ -27,7 +27,7 @@ def rewrite(run: Path, steps: list[history.Step]) -> None:
 def test_every_kind_has_words() -> None:
     records = history.records(12)
     assert {type(record.data) for record in records} == set(ev.AnyEvent.__args__)
-    assert set(audit._WORDS) == set(ev.AnyEvent.__args__)
+    assert set(telling._WORDS) == set(ev.AnyEvent.__args__)
     for record in records:
         words = audit.describe(record)
         assert 4 < len(words) <= 320
