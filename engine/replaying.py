@@ -63,12 +63,20 @@ class Recording:
             elif isinstance(event, ev.ProgramRepaired):
                 repairs[event.experiment] = event.attempt
             elif isinstance(event, ev.AgentCalled):
+                if event.role == "researcher" and event.experiment in begun:
+                    continue  # a person's question about the proposal
                 attempt = repairs.get(event.experiment, 0) + 1 if event.role == "engineer" else 0
                 # The last question counts: one before it was left unanswered, by a crash or a server out of reach.
                 self._briefs[event.experiment, event.role, attempt] = event.brief or event.prompt
                 if event.asked:
                     self.models.setdefault(event.role, event.agent)
-        self.openings = [opening for name, opening in found.items() if name in begun]
+        self.openings = [o for name, o in found.items() if name in begun and not self._is_test(o.opened)]
+        for opening in self.openings:  # what opens the seals stays with the recorded run
+            opening.opened = msgspec.structs.replace(opening.opened, seal="")
+
+    def _is_test(self, opened: ev.ExperimentOpened) -> bool:
+        """Whether this was a test of the supervisors' attention: a sealed proposal that nobody was asked to write."""
+        return bool(opened.seal) and opened.origin != "person" and not self.has(opened.experiment, "researcher")
 
     def has(self, experiment: str, role: str, attempt: int = 0) -> bool:
         """Whether this was asked."""

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from engine.domain import TaskInfo
-from store.events import Prediction, PredictionOutcome
+from store.events import Finding, Prediction, PredictionOutcome
 
 Say = Callable[[str], None]
 """Streams a piece of the agent's thinking to the live transcript."""
@@ -37,11 +37,21 @@ class Member(msgspec.Struct, frozen=True):
     origin: str = ""
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """A supervisor's decision on a program: its genome, its parent's genome, the decision and the reason."""
+
+    genome: str
+    parent: str
+    approved: bool
+    reason: str = ""
+
+
 class ProposalBrief(msgspec.Struct, frozen=True):
     """What the Researcher gets. `seed` makes the offline answer reproducible.
 
     tried: genomes of every experiment. tasks: what a prediction can speak of. failures: what was tried nearby and came
-    to nothing, with the reason, nearest first.
+    to nothing, with the reason, nearest first. rejections: what supervisors said when they refused a program, newest
+    first. judged: their decisions on programs with a genome, oldest first.
     """
 
     experiment: str
@@ -54,6 +64,8 @@ class ProposalBrief(msgspec.Struct, frozen=True):
     tried: list[str] = []
     tasks: list[TaskInfo] = []
     failures: list[str] = []
+    rejections: list[str] = []
+    judged: list[Judged] = []
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -149,6 +161,35 @@ class Analysis(msgspec.Struct, frozen=True):
     next: list[str]
 
 
+class QuestionBrief(msgspec.Struct, frozen=True):
+    """What the Researcher gets when a person asks about an experiment, as it stands at that moment.
+
+    own: the program with its score as far as it is known. parent: None where it has none. stands: how far it has come.
+    population: what the gene effects are estimated from, without programs.
+    """
+
+    experiment: str
+    seed: int
+    question: str
+    own: Member
+    parent: Member | None
+    stands: str
+    motivation: str = ""
+    hypothesis: str = ""
+    change: str = ""
+    predictions: list[Prediction] = []
+    outcomes: list[PredictionOutcome] = []
+    findings: list[Finding] = []
+    summary: str = ""
+    population: list[Member] = []
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The Researcher's answer to a person, in plain words."""
+
+    text: str
+
+
 class AgentFailed(Exception):
     """The agent's answer cannot be used, and asking again did not help; the message is one line."""
 
@@ -186,4 +227,8 @@ class Agent(Protocol):
 
     async def analyse(self, brief: AnalysisBrief, say: Say) -> Analysis:
         """Explain a result and say what to learn from it."""
+        ...
+
+    async def answer(self, brief: QuestionBrief, say: Say) -> Answered:
+        """Answer a person's question about an experiment; may be asked at any time, even while the run is paused."""
         ...

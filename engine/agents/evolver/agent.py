@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 
+from engine.agents.evolver import answers, words
 from engine.agents.evolver import population as people
-from engine.agents.evolver import words
+from engine.agents.evolver.dislikes import Column, weights
 from engine.agents.evolver.effects import Estimates
 from engine.agents.evolver.genome import SEEDS, Genome, decode, encode
 from engine.agents.evolver.mutation import Move, choose
@@ -15,12 +16,14 @@ from engine.agents.evolver.render import render
 from engine.agents.protocol import (
     Analysis,
     AnalysisBrief,
+    Answered,
     Draft,
     Fix,
     Judgement,
     Member,
     NoveltyBrief,
     ProposalBrief,
+    QuestionBrief,
     RepairBrief,
     Say,
 )
@@ -69,6 +72,12 @@ class Evolver:
             say(line + "\n")
         return analysis
 
+    async def answer(self, brief: QuestionBrief, say: Say) -> Answered:
+        """Say what the genes, their estimated effects and the predictions tell that has to do with the question."""
+        answered = Answered(await asyncio.to_thread(answers.answer, brief))
+        say(answered.text + "\n")
+        return answered
+
 
 def _stand_in(brief: ProposalBrief) -> tuple[Genome, str]:
     """A genome for a parent that has none, and how it was found."""
@@ -76,12 +85,14 @@ def _stand_in(brief: ProposalBrief) -> tuple[Genome, str]:
     return SEEDS[name], f"It has no genome, so the child descends from its nearest kin, {name}."
 
 
-def _move(brief: ProposalBrief, parent: Genome, references: list[Genome], scores: Estimates) -> Move:
+def _move(
+    brief: ProposalBrief, parent: Genome, references: list[Genome], scores: Estimates, disliked: dict[Column, float]
+) -> Move:
     rng = random.Random(brief.seed)
     tried = people.tried([*brief.population, *brief.references, brief.parent], brief.tried)
     origin = parent
     for _ in range(_RESTARTS):
-        move = choose(origin, references, tried, scores, rng)
+        move = choose(origin, references, tried, scores, rng, disliked)
         if move is not None:
             return move
         origin = rng.choice(list(SEEDS.values()))
@@ -95,7 +106,8 @@ def _propose(brief: ProposalBrief) -> tuple[list[str], Draft]:
     own = people.genome_of(brief.parent)
     parent, kinship = (own, "") if own else _stand_in(brief)
     crossed: list[tuple[Member, Genome]] = [(m, g) for m in brief.references if (g := people.genome_of(m))]
-    move = _move(brief, parent, [genome for _, genome in crossed], scores)
+    disliked = weights(brief.judged)
+    move = _move(brief, parent, [genome for _, genome in crossed], scores, disliked)
     partner = crossed[move.reference][0] if move.reference >= 0 else None
     telling = words.Telling(brief.parent, parent, move, partner, scores, len(pairs))
     tasks = {task: people.fit(task, pairs) for task in people.tasks_of(members)}
@@ -109,7 +121,7 @@ def _propose(brief: ProposalBrief) -> tuple[list[str], Draft]:
         genome=encode(move.genome),
         change=describe(parent, move.genome),
     )
-    return words.thinking(telling, draft, kinship), draft
+    return [*words.thinking(telling, draft, kinship), *words.avoided(disliked)], draft
 
 
 def _repair(brief: RepairBrief) -> Fix:

@@ -75,8 +75,11 @@ def prior(task: str) -> Array:
 class Estimates:
     """The posterior over gene effects on one quantity."""
 
-    def __init__(self, task: str, mean: Array, covariance: Array, counts: Array, freedom: float) -> None:
-        self.task = task
+    def __init__(
+        self, task: str, mean: Array, covariance: Array, counts: Array, freedom: float, typical: float
+    ) -> None:
+        """`typical`: the size of a typical gene's effect, in the quantity's unit."""
+        self.task, self.typical = task, typical
         self._mean = mean
         self._covariance = covariance
         self._counts = counts
@@ -138,7 +141,7 @@ def estimate(task: str, observations: Sequence[Observation]) -> Estimates:
     size, missed = chosen
     centre = expected * (size if task == "score" else 1.0)
     mean, covariance = _posterior(design, values - design @ centre, noise, size, missed, spread)
-    return Estimates(task, centre + mean, covariance, design.sum(0), count - 1.0)
+    return Estimates(task, centre + mean, covariance, design.sum(0), count - 1.0, size)
 
 
 def _covariance(design: Array, noise: Array, size: float, missed: float, spread: float) -> Array:

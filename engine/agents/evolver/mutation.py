@@ -2,17 +2,19 @@
 
 The move is chosen by Thompson sampling (Thompson 1933): one draw of all gene effects from their posterior decides, so
 that a value is tried about as often as it may be the best. A small share of moves is uniform, because the linear model
-cannot see how genes work together.
+cannot see how genes work together. What supervisors have refused makes a move less likely in both cases, and changes
+nothing about what it is estimated to be worth.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from engine.agents.evolver.dislikes import NONE, Column, against
 from engine.agents.evolver.effects import Estimates, row
 from engine.agents.evolver.genome import GENES, Genome, differences, replace
 
@@ -23,6 +25,8 @@ PAIRS = 60
 CROSSES = 12
 LEAPS = 40
 LONGEST_LEAP = 6
+REFUSED_COST = 2.0
+"""What one refusal of a gene value takes from a draw, in typical effects of a gene."""
 
 
 class Move(NamedTuple):
@@ -53,12 +57,19 @@ def cross(parent: Genome, reference: Genome, rng: random.Random) -> Genome:
 
 
 def choose(
-    parent: Genome, references: Sequence[Genome], tried: Container[Genome], estimates: Estimates, rng: random.Random
-) -> Move | None:
+    parent: Genome, references: Sequence[Genome], tried: Container[Genome], estimates: Estimates, rng: random.Random,
+    disliked: Mapping[Column, float] = NONE,
+) -> Move | None:  # fmt: skip
     """The next child of `parent` that was not tried, the same for the same `rng`; None when all that it met was tried.
 
-    Prefers small moves, because only those tell which gene made the difference.
+    Prefers small moves, because only those tell which gene made the difference. disliked: gene values that supervisors
+    refused, with weights (see `dislikes`).
     """
+    cost = REFUSED_COST * estimates.typical
+
+    def worth(move: Move) -> float:
+        return float(drawn @ row(move.genome)) - cost * against(parent, move.genome, disliked)
+
     drawn = estimates.sample(np.random.default_rng(rng.getrandbits(63)))
     firsts: list[Kind] = ["one gene", "two genes", "crossover"]
     first = rng.choices(firsts, [0.6, 0.2, 0.2])[0]
@@ -68,7 +79,10 @@ def choose(
             move for move in _moves(kind, parent, references, rng) if move.genome not in tried and move.genome != parent
         ]
         if moves and steered:
-            return max(moves, key=lambda move: float(drawn @ row(move.genome)))
+            return max(moves, key=worth)
+        if moves and disliked:
+            odds = [0.5 ** (2 * against(parent, move.genome, disliked)) for move in moves]
+            return rng.choices(moves, odds)[0]._replace(steered=False)
         if moves:
             return rng.choice(moves)._replace(steered=False)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from engine.agents.evolver import population as people
@@ -137,6 +138,13 @@ def thinking(telling: Telling, draft: Draft, kinship: str) -> list[str]:
     lines.append(f"Move: {telling.move.kind}, {how}: {draft.change}.")
     lines += [f"Expect {p.task}: {p.direction}, {p.reason}." for p in draft.predictions]
     return lines
+
+
+def avoided(disliked: Mapping[tuple[str, Value], float]) -> list[str]:
+    """A line on what is tried less often because supervisors refused it."""
+    most = sorted(disliked, key=lambda column: -disliked[column])[:MOST_NAMED]
+    named = ", ".join(f"{gene}={value}" for gene, value in most)
+    return [f"Tried less often, because supervisors refused programs with it: {named}."] if named else []
 
 
 def _row(effect: Effect) -> str:

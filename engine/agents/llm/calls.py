@@ -7,6 +7,7 @@ experiment's, and is its recorded failure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
@@ -45,11 +46,16 @@ class Overflow(Exception):
 
 
 class Purpose(msgspec.Struct, frozen=True):
-    """What a call is for; `brief` is the blob of what the agent was given."""
+    """What a call is for; `brief` is the blob of what the agent was given.
+
+    aside: a person waits for the answer, not the loop: it is asked even while the run is paused, and what goes wrong
+    with it is told to that person and never pauses the run.
+    """
 
     experiment: str
     role: str
     brief: str
+    aside: bool = False
 
 
 class Caller:
@@ -71,12 +77,15 @@ class Caller:
         Raises:
             Overflow: the prompt is too long for the model.
             AgentFailed: this request gets no answer.
-            AgentUnavailable: the run was paused, for want of a server, a key or money.
+            AgentUnavailable: the run was paused, for want of a server, a key or money; or this call is none of the
+                loop's, and there is no answer.
         """
+        if purpose.aside and self._answers is not None:
+            raise AgentUnavailable("this run replays another one: no model is asked")
         prompt = "\n\n".join(f"## {one.role}\n\n{one.content}" for one in request.messages)
         shown, asked = await self._runtime.put(prompt), await self._runtime.put(ev.encode(request).decode())
-        async with self._room:
-            await self._running()
+        async with contextlib.nullcontext() if purpose.aside else self._room:
+            await self._running(purpose)
             call = await self._begin(purpose, request, shown, asked)
             begun = time.monotonic()
             spent = budget.Usage()
@@ -85,7 +94,7 @@ class Caller:
             except ServerTrouble as trouble:
                 partial = trouble.partial.text if trouble.partial else ""
                 await self._end(call, purpose, partial, begun, spent, str(trouble))
-                await self._stop(trouble)
+                await self._stop(purpose, trouble)
             except ReplayError as error:
                 await self._end(call, purpose, "", begun, spent, str(error))
                 await self._breaker.trip(f"replay: {error}", alone=False)
@@ -99,14 +108,15 @@ class Caller:
             await self._record.append(msgspec.structs.replace(entry, reply=reply if entry.outcome == "reply" else ""))
         return self._conclude(entry, completion)
 
-    async def first_model(self) -> str:
+    async def first_model(self, purpose: Purpose | None = None) -> str:
         """The server's first model, for roles that name none. Raises `AgentUnavailable` where it cannot be asked."""
         if self._server is None:
             return STAND_IN
         if not self._first:
             names = await self._server.models()
             if not names and not await self._server.probe():
-                await self._breaker.trip(f"not reachable at {self._server.base_url}", alone=True)
+                if purpose is None or not purpose.aside:
+                    await self._breaker.trip(f"not reachable at {self._server.base_url}", alone=True)
                 raise AgentUnavailable("the server is not reachable")
             self._first = names[0] if names else STAND_IN
         return self._first
@@ -116,8 +126,9 @@ class Caller:
         await self._breaker.trip(reason, alone=False)
         raise AgentUnavailable(reason)
 
-    async def _running(self) -> None:
-        await self._runtime.until(lambda state: state.phase == "running")
+    async def _running(self, purpose: Purpose) -> None:
+        if not purpose.aside:
+            await self._runtime.until(lambda state: state.phase == "running")
 
     async def _begin(self, purpose: Purpose, request: Request, shown: str, asked: str) -> str:
         """Put the call on record with the most that it can use; refuse it where that is beyond a cap."""
@@ -125,7 +136,8 @@ class Caller:
         tokens, cost = most.read + most.written, budget.cost(most, self._config)
         lack = lacking_words(self._runtime.state, self._runtime.config.budget, tokens, cost)
         if lack is not None:
-            await self._halting.cap(lack)
+            if not purpose.aside:
+                await self._halting.cap(lack)
             raise AgentUnavailable(f"the cap on {lack.currency} leaves no room for a call")
         call = f"{purpose.experiment}-{purpose.role}-{secrets.token_hex(3)}"
         await self._runtime.commit(
@@ -175,12 +187,13 @@ class Caller:
                 if trouble.kind == "long":
                     self._breaker.succeeded()
                     return msgspec.structs.replace(partial, finish=TOO_LONG)
-                if trouble.kind not in RETRIED or self._breaker.failed() or attempt == self._config.retries:
+                tripped = not purpose.aside and trouble.kind in RETRIED and self._breaker.failed()
+                if trouble.kind not in RETRIED or tripped or attempt == self._config.retries:
                     raise
                 delay = self._delay(attempt, trouble.wait)
                 say(f"\n[the server: {trouble}; once more in {delay:.1f} s]\n")
                 await asyncio.sleep(delay)
-                await self._running()
+                await self._running(purpose)
                 continue
             self._breaker.succeeded()
             spent.add(budget.used(request, completion))
@@ -192,8 +205,10 @@ class Caller:
         own = min(LAST_DELAY, FIRST_DELAY * 2.0**attempt) * self._jitter.uniform(0.5, 1.0)
         return max(own, min(wanted, MOST_WAIT))
 
-    async def _stop(self, trouble: ServerTrouble) -> NoReturn:
+    async def _stop(self, purpose: Purpose, trouble: ServerTrouble) -> NoReturn:
         """Pause the run: the server is out of reach, or only a person can help."""
+        if purpose.aside:
+            raise AgentUnavailable(str(trouble))
         alone = trouble.kind in RETRIED
         base = self._server.base_url if self._server else ""
         await self._breaker.trip(f"{trouble} at {base}", alone)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine.agents.llm.client import Message
-from engine.agents.protocol import AnalysisBrief, Member, NoveltyBrief, ProposalBrief, RepairBrief
+from engine.agents.protocol import AnalysisBrief, Member, NoveltyBrief, ProposalBrief, QuestionBrief, RepairBrief
 
 FOLDER = Path(__file__).resolve().parents[1] / "prompts"
 BYTES_PER_TOKEN = 3
@@ -112,6 +112,7 @@ def researcher(brief: ProposalBrief, budget: int) -> list[Message]:
     }
     known = [member for member in brief.population if member.id != parent.id]
     sections = {
+        "rejections": Section("Refused by the supervisors", [data("statement", t, 800) for t in brief.rejections], 6),
         "lessons": Section("What was learned", [data("lesson", text, 1_200) for text in brief.lessons], 5),
         "failures": Section("Tried nearby, came to nothing", [data("failure", t, 400) for t in brief.failures], 4),
         "references": Section("Other programs", [_program(member) for member in brief.references], 1),
@@ -177,6 +178,35 @@ def analyst(brief: AnalysisBrief, budget: int) -> list[Message]:
     return build("analyst", values, sections, budget)
 
 
+def question(brief: QuestionBrief, budget: int) -> list[Message]:
+    """The prompt for an answer to a person's question. Raises `DoesNotFit`."""
+    own, above = brief.own, brief.parent
+    verdicts = {outcome.task: outcome for outcome in brief.outcomes}
+    predicted = []
+    for one in brief.predictions:
+        found = verdicts.get(one.task)
+        measured = f": {found.verdict}, measured {found.measured:+.4g}" if found else ""
+        predicted.append(f"{one.task} {one.direction} by about {one.size:.3g}{measured}. {one.reason}")
+    findings = [f"{one.severity} {one.kind}, line {one.line}: {one.message}" for one in brief.findings]
+    idea = [brief.motivation, brief.hypothesis, brief.change, *predicted]
+    values = {
+        "experiment": brief.experiment,
+        "title": _line(own.title),
+        "stands": _line(brief.stands),
+        "result": result(own),
+        "parent": _row(above) if above else "It has none.",
+        "question": data("question", brief.question, 2_000),
+    }
+    sections = {
+        "program": Section("The program", _some("program", own.source), 5),
+        "idea": Section("What was proposed", _some("proposal", "\n\n".join(text for text in idea if text), 8_000), 4),
+        "findings": Section("Found by the assessment", _some("findings", "\n".join(findings), 4_000), 3),
+        "parent_program": Section("The parent's program", _some("program", above.source if above else ""), 2),
+        "summary": Section("The Analyst's summary", _some("summary", brief.summary, 2_000), 1),
+    }
+    return build("question", values, sections, budget)
+
+
 def again(problem: str) -> str:
     """What is said to an answer that cannot be used; the problem may quote it."""
     return fill(template("again")[1], {"problem": data("problem", problem, 1_000)})
@@ -205,6 +235,11 @@ def result(member: Member, brief: AnalysisBrief | None = None) -> str:
         noise = f", seed noise {brief.noise[task]:.2g}" if brief is not None and task in brief.noise else ""
         lines.append(f"- {_line(task)}: {difference:+.4g} against the baseline{noise}")
     return "\n".join(lines)
+
+
+def _some(kind: str, text: str, limit: int = 0) -> list[str]:
+    """A text as the one item of a section, or none."""
+    return [data(kind, text, limit)] if text else []
 
 
 def _row(member: Member) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 
 from engine.agents.llm import loose
 from engine.agents.llm.edits import Edit, EditError, apply, blocks
-from engine.agents.protocol import Analysis, Draft, Fix, Judgement
+from engine.agents.protocol import Analysis, Answered, Draft, Fix, Judgement
 from store.events import Prediction
 
 MAX_PROGRAM = 128 * 1024
 MAX_PREDICTIONS = 8
+MAX_ANSWER = 6_000
+"""Characters of an answer to a person."""
 _UP = {"up", "increase", "increases", "higher", "improve", "improves", "better", "+", "rise", "rises"}
 _DOWN = {"down", "decrease", "decreases", "lower", "worse", "worsen", "-", "fall", "falls"}
 _SAME = {"same", "unchanged", "equal", "neutral", "none", "no change", "0"}
@@ -109,6 +111,14 @@ def analysis(text: str) -> Analysis:
     return Analysis(
         summary, _list(answer, "evidence", 12, 600), _list(answer, "lessons", 8, 400), _list(answer, "next", 8, 400)
     )
+
+
+def answered(text: str) -> Answered:
+    """An answer to a person in plain words, bounded. Raises `Unusable` where there is none."""
+    plain = _clean(loose.without_thoughts(text)).strip()
+    if not plain:
+        raise Unusable("the answer is empty" if not text.strip() else "the answer is reasoning alone, without a result")
+    return Answered(plain if len(plain) <= MAX_ANSWER else plain[:MAX_ANSWER].rstrip() + " […]")
 
 
 # --- finding them -----------------------------------------------------------------------------------------------------

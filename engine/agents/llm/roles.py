@@ -17,11 +17,13 @@ from engine.agents.protocol import (
     AgentFailed,
     Analysis,
     AnalysisBrief,
+    Answered,
     Draft,
     Fix,
     Judgement,
     NoveltyBrief,
     ProposalBrief,
+    QuestionBrief,
     RepairBrief,
     Say,
 )
@@ -37,6 +39,8 @@ CALM = 0.2
 
 MOST_OVERLAP, LEAST_OVERLAP = 200, 8
 _FENCE = re.compile(r"^\s*```[\w+-]*\n")
+
+Brief = ProposalBrief | RepairBrief | NoveltyBrief | AnalysisBrief | QuestionBrief
 
 T = TypeVar("T")
 Render = Callable[[int], list[Message]]
@@ -133,10 +137,24 @@ class Models:
         """Have the Analyst explain a result."""
         return await self._consult("analyst", brief, say, lambda room: prompts.analyst(brief, room), replies.analysis)
 
+    async def answer(self, brief: QuestionBrief, say: Say) -> Answered:
+        """Have the Researcher answer a person, whatever the run's state; trouble with it never pauses the run."""
+        purpose = await self._purpose(brief, "researcher", aside=True)
+        room, model = self._config.context_tokens - self._config.max_tokens, self._models["researcher"]
+        try:
+            messages = await asyncio.to_thread(prompts.question, brief, room)
+            request = Request(
+                model or await self._caller.first_model(purpose), messages, min(CALM, self._config.temperature),
+                self._config.max_tokens, _seed(purpose),
+            )  # fmt: skip
+            return await self._converse(purpose, request, say, replies.answered)
+        except (prompts.DoesNotFit, Overflow) as error:
+            raise AgentFailed(f"the question does not fit into the model's context: {error}") from None
+
     # --- one consultation ---------------------------------------------------------------------------------------------
 
     async def _consult(
-        self, role: str, brief: ProposalBrief | RepairBrief | NoveltyBrief | AnalysisBrief, say: Say, render: Render,
+        self, role: str, brief: Brief, say: Say, render: Render,
         read: Read[T], tasks: Sequence[str] = (),
     ) -> T:  # fmt: skip
         """An answer that can be used; with half the prompt where the model's context is smaller than was said.
@@ -145,8 +163,7 @@ class Models:
             AgentFailed: no usable answer.
             AgentUnavailable: the run was paused.
         """
-        sha = await self._runtime.put(msgspec.json.encode(brief).decode())
-        purpose = Purpose(brief.experiment, role, sha)
+        purpose = await self._purpose(brief, role)
         room = self._config.context_tokens - self._config.max_tokens
         shape = replies.schema(role, tasks)
         model = self._models[role] or await self._caller.first_model()
@@ -158,8 +175,7 @@ class Models:
                     raise AgentFailed(str(error)) from None
                 await self._caller.unavailable(f"{error}; a model with more context and agents.context_tokens help")
             request = Request(
-                model, messages, self._temperature(role), self._config.max_tokens, int(sha[:7], 16),
-                role, shape,
+                model, messages, self._temperature(role), self._config.max_tokens, _seed(purpose), role, shape
             )  # fmt: skip
             try:
                 return await self._converse(purpose, request, say, read)
@@ -167,6 +183,10 @@ class Models:
                 say(f"\n[the prompt is too long for the model ({error})]\n")
         name = clean(model, 80)
         await self._caller.unavailable(f"{name} takes no prompt of {room // 2} tokens; set agents.context_tokens")
+
+    async def _purpose(self, brief: Brief, role: str, aside: bool = False) -> Purpose:
+        sha = await self._runtime.put(msgspec.json.encode(brief).decode())
+        return Purpose(brief.experiment, role, sha, aside)
 
     def _temperature(self, role: str) -> float:
         wanted = self._config.temperature
@@ -179,7 +199,7 @@ class Models:
             text = await self._whole(purpose, request, say, conversation)
             if conversation.value is not None:
                 return conversation.value
-            if last:
+            if last or not request.schema:
                 raise AgentFailed(conversation.problem)
             say(f"\n[not usable: {conversation.problem}]\n")
             shown = text if len(text) <= QUOTED else text[: QUOTED // 2] + "\n[…]\n" + text[-QUOTED // 2 :]
@@ -203,6 +223,11 @@ class Models:
             turns = [Message("assistant", completion.text), Message("user", prompts.go_on())]
             request = msgspec.structs.replace(request, messages=[*request.messages, *turns])
         return text
+
+
+def _seed(purpose: Purpose) -> int:
+    """The seed of a request, from what it is about."""
+    return int(purpose.brief[:7], 16)
 
 
 def _joined(before: str, after: str) -> str:

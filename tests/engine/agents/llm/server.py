@@ -137,8 +137,16 @@ class Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
         return {**table.get(self.role, {"ready": "yes"}), **changed}
 
+    def _is_question(self) -> bool:
+        return self.role == "researcher" and "# The question" in self.body["messages"][1]["content"]
+
     def do_good(self, _: str) -> None:
+        if self._is_question():
+            return self._stream("It forgets at one rate for all heads. Whether that helps recall, I do not know.")
         self._stream(json.dumps(self._answer()))
+
+    def do_says(self, what: str) -> None:
+        self._stream(what)
 
     def do_silent_usage(self, _: str) -> None:
         self._stream(json.dumps(self._answer()), usage=False)
