@@ -26,6 +26,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     start.add_argument("--headless", action="store_true", help="plain progress lines instead of the app")
     start.add_argument("--experiments", type=_count, metavar="N", help="end the run after N proposals in all")
     start.add_argument("--config", metavar="FILE", help="a run.toml for a new run")
+    start.add_argument("--policy", metavar="P", help="for a new run: cautious, trusting, paranoid, or a policy file")
     start.add_argument("--replay", metavar="OTHER", help="propose again what run OTHER proposed, from its record")
     add("attach", "attach the app to a running engine")
     watch = add("watch", "follow a run in plain lines, one per event; also for screen readers")
@@ -50,12 +51,7 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     end.add_argument("trial", metavar="TRIAL", help="its id, such as e0004-s0")
     end.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
     end.add_argument("--reason", help="goes on record")
-    add("approvals", "list what waits for a person").add_argument("--json", action="store_true")
-    for name in ("approve", "reject", "defer"):
-        decision = add(name, f"{name} requests, by request or experiment id", run=False)
-        decision.add_argument("ids", nargs="+", metavar="ID")
-        decision.add_argument("--run", metavar="RUN")
-        decision.add_argument("--reason", help="goes on record; a rejection's reaches the Researcher")
+    _add_deciding(add)
     vet = add("vet", "run the whole vetting battery on program files, sandboxed", run=False)
     vet.add_argument("files", nargs="+", metavar="FILE")
     vet.add_argument("--json", action="store_true")
@@ -81,9 +77,11 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     brief = add("brief", "say what needs you, what changed, what is left of the budget, what comes next")
     brief.add_argument("--since", type=duration, metavar="TIME", help="how far back, such as 8h (default: last looked)")
     brief.add_argument("--json", action="store_true")
-    audit = add("audit", "print every event in human words")
-    audit.add_argument("--verify", action="store_true", help="check chain, blobs, approvals; name the first bad record")
+    _add_audit(add)
     _add_cognition(add)
+    _add_policy(add)
+    _add_stats(add)
+    _add_bundle(add)
     add("rebuild", "make the database anew from the journal")
     drill = add("drill", "kill a stubborn sandboxed tree by the real path and prove it; touches no trial", run=False)
     drill.add_argument("run", nargs="?", metavar="RUN", help="drill on the disk of this run (default: a temporary one)")
@@ -92,6 +90,43 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
         "--json", action="store_true"
     )
     return made
+
+
+def _add_deciding(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The words by which people govern a run."""
+    add("approvals", "list what waits for a person").add_argument("--json", action="store_true")
+    for name in ("approve", "reject", "defer"):
+        decision = add(name, f"{name} requests, by request or experiment id", run=False)
+        decision.add_argument("ids", nargs="+", metavar="ID")
+        decision.add_argument("--run", metavar="RUN")
+        decision.add_argument("--reason", help="goes on record; a rejection's reaches the Researcher")
+        if name == "approve":
+            decision.add_argument("--code", metavar="HASH", help="where it is risky: the first letters of its hash")
+    undo = add("undo", "take your answer to a request back, before it takes effect", run=False)
+    undo.add_argument("id", metavar="ID")
+    undo.add_argument("--run", metavar="RUN")
+    for name, about in (
+        ("hold", "start nothing new for one experiment; the others go on"),
+        ("release", "let a held experiment go on"),
+        ("cancel", "end one experiment; the others go on"),
+    ):
+        one = add(name, about, run=False)
+        one.add_argument("experiment", metavar="EXPERIMENT")
+        one.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+        if name != "release":
+            one.add_argument("--reason", help="goes on record")
+    vote = add("vote", "ask the listed supervisors: shall the run pause, or an experiment end?", run=False)
+    vote.add_argument("what", metavar="pause|EXPERIMENT")
+    vote.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+    vote.add_argument("--reason", help="is shown to those who vote")
+    level = add("autonomy", "say or change how much a run may do by itself: A0 propose only … A4 free", run=False)
+    level.add_argument("level", nargs="?", metavar="LEVEL", help="A0, A1, A2 (as the policy says), A3, A4")
+    level.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+    level.add_argument("--reason", help="goes on record")
+    asked = add("ask", "ask the Researcher about an experiment, and wait for the answer", run=False)
+    asked.add_argument("experiment", metavar="EXPERIMENT")
+    asked.add_argument("question", nargs="+", metavar="WORD")
+    asked.add_argument("--run", metavar="RUN")
 
 
 def _add_shows(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -129,6 +164,66 @@ def _add_cognition(add: Callable[..., argparse.ArgumentParser]) -> None:
     added.add_argument("run", nargs="?", metavar="RUN", help="only for this run (default: for all of yours)")
 
 
+def _add_policy(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The words on which programs may train without asking."""
+    policy = add("policy", "show, list, try or set the policy that decides which programs may train", run=False)
+    whats = policy.add_subparsers(dest="what", metavar="show|list|check|set", required=True)
+    shown = whats.add_parser("show", help="print the policy in force, or a built-in one")
+    shown.add_argument("run", nargs="?", metavar="RUN|NAME", help="a run (default: the latest) or a built-in policy")
+    whats.add_parser("list", help="name the built-in policies")
+    checked = whats.add_parser("check", help="say which rule takes each of the last proposals; needs no engine")
+    checked.add_argument("policy", nargs="?", metavar="FILE|NAME", help="and what this policy would have done")
+    checked.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+    checked.add_argument("--last", type=_count, default=20, metavar="N", help="so many proposals (default: 20)")
+    checked.add_argument("--why", action="store_true", help="say of every rule why it matches or does not")
+    checked.add_argument("--json", action="store_true")
+    put = whats.add_parser("set", help="put a policy in force in a running engine; an invalid one changes nothing")
+    put.add_argument("policy", metavar="FILE|NAME", help="a file, or a built-in policy")
+    put.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+    put.add_argument("--reason", help="goes on record")
+
+
+def _add_audit(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The words on the record and whether it is whole."""
+    audit = add("audit", "print every event in human words, or check the whole record")
+    kinds = "decision, launch, kill, promotion, policy, or a kind such as trial.started"
+    audit.add_argument("--kind", metavar="KIND", help=f"only {kinds}")
+    audit.add_argument("--who", metavar="NAME", help="only what this person, or engine, policy, guard did")
+    audit.add_argument("--experiment", metavar="EXPERIMENT", help="only of this one")
+    audit.add_argument("--since", type=duration, metavar="TIME", help="only of the last so long, such as 8h")
+    audit.add_argument("--until", type=duration, metavar="TIME", help="only what is older than so long, such as 1h")
+    audit.add_argument("--last", type=_count, metavar="N", help="only the last N of them")
+    audit.add_argument("--verify", action="store_true", help="check chain, blobs, signatures, approvals, launches")
+    audit.add_argument("--anchor", metavar="A", help="with --verify: SEQ:HASH, a file or a repository of anchors")
+    audit.add_argument("--json", action="store_true")
+    anchor = add("anchor", "print the record's head; kept elsewhere, it shows whether history was rewritten")
+    anchor.add_argument("--git", metavar="REPO", help="commit it to asi-anchors/RUN.txt there; nothing is pushed")
+    anchor.add_argument("--json", action="store_true")
+
+
+def _add_stats(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The word for figures over a whole run."""
+    stats = add("stats", "say what people were asked and decided, and what went without asking", run=False)
+    stats.add_argument("what", choices=("oversight",), metavar="oversight", help="what people and the policy decided")
+    stats.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
+    stats.add_argument("--json", action="store_true")
+
+
+def _add_bundle(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The words that begin a run anew, give one away, and open one that was given."""
+    fork = add("fork", "start a new run from a point of another one, with what it knew by then; needs no engine")
+    fork.add_argument("--at", required=True, metavar="EXPERIMENT", help="up to its end; last: all that is on disk")
+    fork.add_argument("--name", metavar="NEW", help="of the new run, beside the other (default: RUN-fork-1, …)")
+    fork.add_argument("--reason", help="goes on record")
+    export = add("export", "write a run as one archive to check, open and reproduce it elsewhere; needs no engine")
+    export.add_argument("-o", "--output", metavar="FILE", help="default: RUN.crate.zip")
+    export.add_argument("--force", action="store_true", help="write over a file that is there")
+    opened = add("import", "open an exported run, or a copy of a run directory, verified", run=False)
+    opened.add_argument("path", metavar="PATH", help="the archive, the folder it was unpacked to, or a run directory")
+    opened.add_argument("--name", metavar="NEW", help="of the run here (default: what it is called)")
+    opened.add_argument("--despite-audit", action="store_true", help="open it though its audit finds something")
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -151,6 +246,13 @@ def duration(text: str) -> float:
     return value
 
 
+STEERING = {
+    **dict.fromkeys(("approve", "reject", "defer"), "decide"),
+    **dict.fromkeys(("hold", "release", "cancel"), "steer"),
+    **{name: name for name in ("undo", "vote", "autonomy", "ask")},
+}
+
+
 def handler(command: str) -> Callable[[argparse.Namespace], int]:
     """The function behind a subcommand; imports only what it needs."""
     if command in ("run", "attach", "watch", "ps", "vet", "drill", "doctor"):
@@ -161,24 +263,43 @@ def handler(command: str) -> Callable[[argparse.Namespace], int]:
         from asi_tui.commands.cognition import cognition
 
         return cognition
+    if command == "policy":
+        from asi_tui.commands.policy import policy
+
+        return policy
     if command == "leaderboard":
         from asi_tui.commands import board
 
         return board.leaderboard
-    if command in ("status", "show", "transcript", "approvals", "audit", "brief", "rebuild"):
+    if command in ("status", "show", "transcript", "approvals", "brief", "rebuild"):
         from asi_tui.commands import look
 
         return getattr(look, command)
+    if command in ("audit", "anchor"):
+        from asi_tui.commands import audit
+
+        return getattr(audit, command)
+    if command == "stats":
+        from asi_tui.commands.stats import stats
+
+        return stats
     if command in ("replay", "screenshot", "serve"):
         from asi_tui.commands import show
 
         return getattr(show, command)
+    if command in ("fork", "export", "import"):
+        from asi_tui.commands import bundle
+
+        return getattr(bundle, "open_again" if command == "import" else command)
     if command == "kill":
         from asi_tui.commands import emergency
 
         return lambda options: emergency.kill(options.run, options.reason)
+    if command in STEERING:
+        from asi_tui.commands import steering
+
+        return getattr(steering, STEERING[command])
     from asi_tui.commands import control
 
-    table = {"approve": "decide", "reject": "decide", "defer": "decide"}
-    table |= dict.fromkeys(("pause", "resume", "freeze", "park"), "simple")
+    table = dict.fromkeys(("pause", "resume", "freeze", "park"), "simple")
     return getattr(control, table.get(command, command))

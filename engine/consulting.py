@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine import lessons
 from engine.agents.protocol import (
     Agent,
     AgentFailed,
@@ -29,7 +30,7 @@ from engine.predictions import check_predictions
 from engine.replaying import ReplayError
 from engine.training import Training
 from store import events as ev
-from store.state import Experiment
+from store.state import Experiment, RunState
 
 LESSONS, FAILURES = 6, 12
 PEOPLE = 40
@@ -98,6 +99,11 @@ class Consulting(Training):
 
     # --- what agents are told -----------------------------------------------------------------------------------------
 
+    @property
+    def real(self) -> RunState:
+        """The state without tests of attention: what agents may learn from."""
+        return self.lab.decoys.without(self.runtime.state)
+
     async def member(self, entry: Experiment) -> Member:
         """An experiment as agents see it."""
         return as_member(entry, await self.runtime.text(entry.program))
@@ -112,7 +118,7 @@ class Consulting(Training):
 
     def failures(self) -> list[str]:
         """What came to nothing, and why: siblings first, then the newest."""
-        over = [e for e in self.runtime.state.proposals if e.outcome not in ("", "ranked") and e.title]
+        over = [e for e in self.real.proposals if e.outcome not in ("", "ranked") and e.title]
         over.sort(key=lambda e: (e.parent != self.entry.parent, -e.opened, e.id))
         return [f"{e.id} “{e.title}” (child of {e.parent}): {e.outcome}: {e.reason}"[:400] for e in over[:FAILURES]]
 
@@ -143,7 +149,7 @@ class Consulting(Training):
         )
 
     async def _proposal_brief(self) -> ProposalBrief:
-        state, entry = self.runtime.state, self.entry
+        state, entry = self.real, self.entry
         parent = await self.member(state.experiments[entry.parent])
         question = state.experiments[entry.parent].summary or parent.title
         return ProposalBrief(
@@ -157,6 +163,8 @@ class Consulting(Training):
             tried=[e.genome for e in state.experiments.values() if e.genome and e.id != self.id],
             tasks=self.lab.domain.tasks(self.lab.tier) if self.agent.keeps_record else [],
             failures=self.failures() if self.agent.keeps_record else [],
+            rejections=lessons.rejections(state) if self.agent.keeps_record else [],
+            judged=[] if self.agent.keeps_record else lessons.judged(state),
         )
 
     # --- novelty ------------------------------------------------------------------------------------------------------
@@ -245,12 +253,12 @@ class Consulting(Training):
             analysis = Analysis(f"No analysis: {failed}", [], [], [])
         if analysis is None:
             return
-        lessons = [lesson[:400] for lesson in analysis.lessons[:8]]
+        learned = [lesson[:400] for lesson in analysis.lessons[:8]]
         report = await self.runtime.put(msgspec.json.encode(analysis).decode())
         self.runtime.emit(
-            ev.ExperimentAnalysed(self.id, analysis.summary[:2_000], lessons, outcomes, report), f"agent:{agent.name}"
+            ev.ExperimentAnalysed(self.id, analysis.summary[:2_000], learned, outcomes, report), f"agent:{agent.name}"
         )
-        for number, lesson in enumerate(lessons):
+        for number, lesson in enumerate(learned):
             await self.lab.remember(f"{self.id}/{number}", lesson)
         await self.close("ranked")
 

@@ -1,4 +1,4 @@
-"""The engine process of one run: `python -m engine.daemon RUN_DIRECTORY [--experiments N] [--rearm REASON]`.
+"""The engine process of one run: `python -m engine.daemon RUN_DIRECTORY [--experiments N] [--rearm]`.
 
 It takes the run's lock, opens the journal, serves clients, arms (drill and attack probe), and runs the loop. Errors are
 one line on standard error; exit codes as everywhere: 0 done, 1 failed, 2 usage, 4 refused, 5 killed.
@@ -14,7 +14,6 @@ import importlib.metadata
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -24,17 +23,22 @@ from engine import cache, knowledge
 from engine.agents.evolver.agent import Evolver
 from engine.agents.llm.secret import KeyProblem, Secret, take_key
 from engine.agents.llm.team import Team, name_of
+from engine.approving import demote
 from engine.client.proposer import hint, settle
-from engine.client.records import clear_latch, read_kills, read_latch
+from engine.client.records import read_latch
 from engine.client.rundir import RunPaths, engine_pid, lock_content
 from engine.commands import Commands
+from engine.decoys import Decoys, DecoysError
+from engine.governance import Unusable, adopt_policy, adopt_signers
 from engine.halting import Halting
 from engine.laboratory import Laboratory
 from engine.linear_attention.domain import LinearAttention
 from engine.loop import Loop
 from engine.memory import Memory
 from engine.monitor import monitor_forever
+from engine.notifying import Notifier, NotifyProblem, notifier
 from engine.oversight import Oversight
+from engine.rearming import MAX_ORDER, rearm
 from engine.replaying import ReplayError
 from engine.runtime import Runtime, boot_id
 from engine.sandboxes import Sandboxes
@@ -48,7 +52,7 @@ from store import events as ev
 from store.audit import clean
 from store.config import ConfigError, RunConfig, load
 from store.journal import JournalError
-from store.policy import BUILT_IN, PolicyError, load_policy
+from store.policy import Policy
 
 LEAVE_SECONDS = 10.0
 """How long the engine waits, when it leaves, for what it has told to end."""
@@ -108,14 +112,25 @@ class Engine:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave, signal.Signals(number).name)
         await self._open_run()
-        laboratory = self._laboratory()
+        await adopt_signers(self.runtime, self.config)
+        laboratory = self._laboratory(await adopt_policy(self.runtime, self.config))
         await self.team.join(laboratory, self.config.agents, self._key)
         commands = Commands(laboratory, self.leave)
+        told = await self._notifier()
         server = Server(
             self.config.name, self.paths.socket, self.paths.token, lambda: self.runtime.state, commands.handle,
             self.runtime.snapshot,
         )  # fmt: skip
-        self.runtime.publish, self.runtime.live = server.publish, server.live
+        self.runtime.live = server.live
+
+        def publish(records: list[ev.Record]) -> None:
+            server.publish(records)
+            if told is not None:
+                told.take(records, self.runtime.state)
+
+        self.runtime.publish = publish
+        if told is not None:
+            self._spawn(told.run())
         await server.start()
         self._spawn(self.runtime.publish_forever())
         self._spawn(monitor_forever(self.runtime, laboratory, server))
@@ -126,6 +141,7 @@ class Engine:
             await self._prepare(laboratory)
             self._spawn(laboratory.halting.watch_latch())
             self._spawn(self.team.watch())
+            self._spawn(commands.deciding.run())
             self._spawn(Oversight(laboratory).run())
             self._spawn(knowledge.watch(laboratory))
             code, reason, finished = await self._work(laboratory)
@@ -141,6 +157,7 @@ class Engine:
 
     def _lease_lost(self, event: ev.LeaseLost) -> None:
         self.runtime.emit(event, "guard")
+        demote(self.runtime, "the engine had no heartbeat")
 
     def _guard_failed(self, reason: str) -> None:
         """Without a guard nothing may run."""
@@ -186,7 +203,16 @@ class Engine:
         if swept:
             runtime.note(f"{swept} sandboxes of an earlier engine were still registered; all proved dead", "warning")
 
-    def _laboratory(self) -> Laboratory:
+    async def _notifier(self) -> Notifier | None:
+        def complain(text: str) -> None:
+            self.runtime.note(text, "warning")
+
+        try:
+            return await asyncio.to_thread(notifier, self.config.notify, self.config.name, complain)
+        except NotifyProblem as error:
+            raise Refused(2, str(error)) from error
+
+    def _laboratory(self, policy: Policy) -> Laboratory:
         config = self.config
         slots = Slots(config.trials.slots or max(1, len(os.sched_getaffinity(0))))
         slots.set_open(False)
@@ -198,7 +224,6 @@ class Engine:
             return arming.Launcher(ground, self._launcher.isolation)
 
         memory = Memory(self.paths.vectors, self.runtime, self.team.embedding(config, self._key))
-        policy_file = self.paths.root / "policy.toml"
         return Laboratory(
             runtime=self.runtime,
             domain=domain,
@@ -207,11 +232,12 @@ class Engine:
             halting=Halting(self.runtime, sandboxes, slots, drill_launcher),
             deadman=DeadMan(config.deadman),
             agent=Evolver(),
-            policy=load_policy(policy_file if policy_file.exists() else BUILT_IN / "trusting.toml"),
+            policy=policy,
             level="L0",
             data_hash="",
             recall=memory.recall,
             remember=memory.remember,
+            decoys=Decoys(self.paths.root, config.gate.seeded_share, config.loop.seed),
         )
 
     async def _prepare(self, laboratory: Laboratory) -> None:
@@ -272,38 +298,10 @@ class Engine:
         await self._lease.leave()
         await asyncio.sleep(0.05)
         await server.close()
+        await commands.answering.close()
         await self.team.close()
         commands.queries.close()
         await self.runtime.close()
-
-
-async def rearm(root: Path, config: RunConfig, reason: str) -> int:
-    """Lift the latch after a new drill has passed; records the kill and the re-arming."""
-    latch = read_latch(root)
-    if latch is None:
-        print("asi: the run is not killed; nothing to re-arm", file=sys.stderr)
-        return 0
-    runtime = Runtime(root, config)
-    try:
-        kept = [kill for kill in read_kills(root) if kill.time >= latch.time]
-        count = max((kill.processes for kill in kept), default=0)
-        proved = kept[-1].proved if kept else arming.none_alive(root)
-        if runtime.state.phase != "killed":  # a drill that failed before has said so already
-            runtime.emit(ev.RunKilled(latch.actor[:200], latch.time, latch.reason[:500], count, proved))
-        with tempfile.TemporaryDirectory(prefix="asi-drill-") as ground:
-            # The latch forbids every launch in the run's own directory, so the drill has one of its own.
-            RunPaths(ground).create()
-            armed = await arming.arm(Path(ground), config.sandbox.minimum_level)
-        await runtime.commit(ev.RunRearmed(reason), f"person:{os.environ.get('USER', os.getuid())}")
-        await runtime.commit(armed)
-        clear_latch(root)
-    except arming.NotArmed as error:
-        print(f"asi: not re-armed: {error}", file=sys.stderr)
-        return 1
-    finally:
-        await runtime.close()
-    print(f"re-armed: the drill's {armed.processes} processes died in {armed.killed_ms:.0f} ms, sandbox {armed.level}")
-    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -311,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engine.daemon")
     parser.add_argument("root", type=Path)
     parser.add_argument("--experiments", type=int)
-    parser.add_argument("--rearm", metavar="REASON")
+    parser.add_argument("--rearm", action="store_true", help="lift the latch; the order comes on standard input")
     options = parser.parse_args(arguments)
     paths = RunPaths(options.root.resolve())
     try:
@@ -321,11 +319,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(line, file=sys.stderr)
         asks = config.agents.kind in ("models", "mixed") or config.cognition.embedding == "server"
         key = take_key(config.agents.key_file if asks else "")
-        if options.rearm is not None and engine_pid(paths.root) is not None:
+        if options.rearm and engine_pid(paths.root) is not None:
             raise Refused(4, f"{config.name} is still alive (perhaps held frozen); first: asi kill {config.name}")
         with hold_lock(paths):
-            if options.rearm is not None:
-                return asyncio.run(rearm(paths.root, config, options.rearm))
+            if options.rearm:
+                return asyncio.run(rearm(paths.root, config, sys.stdin.buffer.read(MAX_ORDER)))
             latch = read_latch(paths.root)
             if latch is not None:
                 when = time.strftime("%F %T", time.localtime(latch.time))
@@ -336,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Refused as error:
         print(f"asi: {error}", file=sys.stderr)
         return error.code
-    except (ConfigError, PolicyError, KeyProblem, ReplayError) as error:
+    except (ConfigError, Unusable, KeyProblem, ReplayError, DecoysError) as error:
         print(f"asi: {error}", file=sys.stderr)
         return 2
     except (JournalError, OSError) as error:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from engine import scoring
+from engine import attention, scoring
 from engine.domain import GateResult, VetReport
 from engine.gating import Gating
 from engine.sandboxes import Ended
@@ -43,8 +43,8 @@ class Machine(Gating):
             await steps[self.entry.step]()
 
     async def may_work(self) -> None:
-        """Wait while the run is paused, frozen or parked."""
-        await self.runtime.until(lambda state: state.phase == "running")
+        """Wait while the run is paused, frozen or parked, or this experiment is held."""
+        await self.runtime.until(lambda state: state.phase == "running" and not self.entry.held)
 
     # --- dedupe and vet -----------------------------------------------------------------------------------------------
 
@@ -107,11 +107,13 @@ class Machine(Gating):
 
     async def train(self) -> None:
         """Train the next seed of an approved program; a parked trial comes first."""
-        entry, parked = self.entry, self.parked()
+        if await attention.intercept(self.lab, self.entry):
+            return
+        parked = self.parked()
         seed = parked.seed if parked else self.wanted_seed()
         if seed is None:
             return await self.score()
-        if entry.approved_program != entry.program or entry.approved_tier != self.lab.tier:
+        if not self.approved():
             return await self.gate()
         await self.train_seed(seed, parked)
 

@@ -1,63 +1,86 @@
-"""The gate: what the policy lets through, what people decide, and what an approval is good for."""
+"""The gate: what the policy lets through, what it denies, and what it asks people about."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 
+from engine import attention
+from engine.approving import allowance
 from engine.assessing import Assessing
 from store import events as ev
-from store.policy import Case, decide
+from store.policy import Case, Ruling, decide
 from store.state import Request
+
+FORKED = "the fork"
 
 
 class Gating(Assessing):
     """The steps of an experiment between its risks and its first trial."""
 
     async def gate(self) -> None:
-        """Ask the policy, and a person where it says so. A decision binds to the program's hash."""
-        entry, tier = self.entry, self.lab.tier
+        """Ask the policy, and people where it says so. A decision binds to the program's hash."""
+        if await attention.intercept(self.lab, self.entry):
+            return
         refused = next((r for r in self.requests() if r.decision in ("reject", "expire")), None)
         if refused is not None:
-            return await self.close("rejected", f"{refused.decision} by {refused.who}: {refused.reason}".rstrip(": "))
+            return await self.refused(refused)
         waiting = next((r for r in self.requests() if r.decision is None), None)
         if waiting is None:
-            verdict, rule = decide(
-                self.lab.policy, Case(entry.origin, tier, entry.findings, entry.predicted_cpu_seconds)
-            )
-            if verdict != "ask":
-                decision: ev.Decision = "approve" if verdict == "allow" else "reject"
-                await self.runtime.commit(
-                    ev.ApprovalDecided(self.id, entry.program, tier, decision, "policy", rule=rule), "policy"
-                )
-                if verdict == "deny":
-                    await self.close("rejected", f"denied by policy rule: {rule}")
-                return
-            request = f"R{len(self.runtime.state.requests) + 1:04d}"
-            expires = time.time() + 60 * self.runtime.config.gate.expires_minutes
-            await self.runtime.commit(ev.ApprovalRequested(request, self.id, entry.program, tier, rule, expires))
-            waiting = self.runtime.state.requests[request]
+            ruling = decide(self.lab.policy, self.case(), self.runtime.state.autonomy)
+            if ruling.verdict != "ask":
+                return await self.ruled(ruling)
+            waiting = await self.request(ruling)
         self.doing("waits for approval")
-        await self.await_decision(waiting.id, waiting.expires)
+        await self.runtime.until(lambda state: state.requests[waiting.id].decision is not None or not self.entry.open)
+
+    def case(self) -> Case:
+        """What the policy may look at."""
+        entry = self.entry
+        return Case(
+            entry.origin, self.lab.tier, entry.findings, entry.predicted_cpu_seconds, entry.novelty, time.time()
+        )
+
+    async def ruled(self, ruling: Ruling) -> None:
+        """The policy allows or denies by itself."""
+        entry, gate = self.entry, self.runtime.config.gate
+        allowed = ruling.verdict == "allow"
+        await self.runtime.commit(
+            ev.ApprovalDecided(
+                self.id, entry.program, self.lab.tier, "approve" if allowed else "reject", "policy", rule=ruling.rule,
+                until=round(time.time() + 3600 * gate.approval_hours, 3) if allowed else 0.0,
+                cpu_seconds=self.covered() if allowed else 0.0,
+            ),
+            "policy",
+        )  # fmt: skip
+        if not allowed:
+            await self.close("rejected", f"denied by policy rule: {ruling.rule}")
+
+    async def request(self, ruling: Ruling) -> Request:
+        """Ask people."""
+        entry, config = self.entry, self.runtime.config
+        request = f"R{len(self.runtime.state.requests) + 1:04d}"
+        expires = time.time() + 60 * (ruling.expires_minutes or config.gate.expires_minutes)
+        await self.runtime.commit(
+            ev.ApprovalRequested(
+                request, self.id, entry.program, self.lab.tier, ruling.rule, round(expires, 3), ruling.people,
+                ruling.of, risk=ruling.risk, cpu_seconds=self.covered(), approved=entry.approved_before,
+            )
+        )  # fmt: skip
+        return self.runtime.state.requests[request]
+
+    def covered(self) -> float:
+        """What an approval that is given now lets this experiment use in all, in CPU seconds."""
+        config = self.runtime.config
+        return allowance(self.entry, config.trials.max_seeds, config.gate.budget_factor)
 
     def requests(self) -> list[Request]:
-        """Requests about this experiment's present program."""
+        """Requests about this experiment's present program, without those that a fork has left behind."""
         return [
             r
             for r in self.runtime.state.requests.values()
-            if r.experiment == self.id and r.program == self.entry.program
+            if r.experiment == self.id and r.program == self.entry.program and r.who != FORKED
         ]
 
-    async def await_decision(self, request: str, expires: float) -> None:
-        """Wait for a person; at the end of its time a request is a refusal."""
-        decided = self.runtime.until(lambda state: state.requests[request].decision is not None)
-        try:
-            async with asyncio.timeout(max(0.0, expires - time.time())):
-                await decided
-        except TimeoutError:
-            entry = self.entry
-            await self.runtime.commit(
-                ev.ApprovalDecided(
-                    self.id, entry.program, self.lab.tier, "expire", "clock", request, "nobody decided in time"
-                )
-            )
+    async def refused(self, request: Request) -> None:
+        """People said no, or nobody said anything in time."""
+        await self.close("rejected", f"{request.decision} by {request.who}: {request.reason}".rstrip(": "))

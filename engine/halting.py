@@ -148,7 +148,7 @@ class Halting:
             self.slots.set_open(True)
         return "running"
 
-    async def rearm(self, reason: str, actor: str) -> str:
+    async def rearm(self, reason: str, actor: str, signed: ev.Signed | None = None) -> str:
         """Lift the latch of a run that was frozen but not killed, after a new drill; it stays frozen until `resume`."""
         latch = self.latch
         if latch is None:
@@ -161,7 +161,7 @@ class Halting:
         try:
             await self.look_at_latch()
             armed = await self._drill()
-            await self.runtime.commit(ev.RunRearmed(reason), actor)
+            await self.runtime.commit(ev.RunRearmed(reason, signed), actor)
             await self.runtime.commit(armed)
             await asyncio.to_thread(clear_latch, self.runtime.paths.root)
         finally:

@@ -8,10 +8,12 @@ import msgspec
 
 from engine import scoring
 from engine.agents.protocol import Agent, Member
+from engine.decoys import Decoys
 from engine.domain import Domain
-from engine.halting import Halting
+from engine.halting import Halting, Refusal
 from engine.novelty import Neighbours
 from engine.replaying import Recording
+from engine.resemblance import Resemblance
 from engine.runtime import Runtime
 from engine.slots import Slots
 from engine.supervision.deadman import DeadMan
@@ -20,12 +22,18 @@ from store.events import Origin
 from store.policy import Policy
 from store.state import Experiment, RunState
 
+Cancel = Callable[[str, str, str], Awaitable[None]]
+
+
+async def _no_loop(experiment: str, who: str, reason: str) -> None:
+    raise Refusal("the loop has not begun yet")
+
 
 class Laboratory(msgspec.Struct):
     """What every experiment of a run shares.
 
     agents: by an experiment's origin, where another one than `agent` speaks for it. proposer: the origin of the next
-    proposal. recording: the run that this one replays.
+    proposal. recording: the run that this one replays. cancel: ends an experiment, given its id, who wants it and why.
     """
 
     runtime: Runtime
@@ -43,7 +51,10 @@ class Laboratory(msgspec.Struct):
     agents: dict[str, Agent] = {}
     proposer: Callable[[RunState], Origin] = lambda state: "evolver"
     recording: Recording | None = None
+    cancel: Cancel = _no_loop
     neighbours: Neighbours = msgspec.field(default_factory=Neighbours)
+    resemblance: Resemblance = msgspec.field(default_factory=Resemblance)
+    decoys: Decoys = msgspec.field(default_factory=Decoys)
 
     def agent_of(self, origin: Origin) -> Agent:
         """Who speaks for experiments of this origin."""

@@ -6,15 +6,18 @@ One task per experiment; a failure inside one is that experiment's, never the lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 
-from engine import sampling, scoring
+from engine import attention, sampling, scoring
 from engine.experiment import Machine
+from engine.halting import Refusal
 from engine.laboratory import Laboratory, baseline_id
 from engine.replaying import Recording
 from engine.supervision.ledger import may_open
 from store import events as ev
 from store.journal import JournalFailed
+from store.state import RunState
 
 COLLAPSE_SHARE = 0.5
 COLLAPSE_FROM = 12
@@ -28,7 +31,9 @@ class Loop:
         self.runtime = laboratory.runtime
         self.experiments = experiments
         self._running: dict[str, asyncio.Task[None]] = {}
+        laboratory.cancel = self.cancel
         self._collapse_reported = False
+        self._fruitless = -1  # so many requests there were when no test of attention could be made
 
     async def run(self) -> str:
         """Work until the asked number of experiments is closed; returns why it ended."""
@@ -53,14 +58,21 @@ class Loop:
             for entry in self.runtime.state.proposals:
                 if entry.open and entry.id not in self._running:
                     self._start(group, entry.id)
-            busy = sum(entry.open for entry in self.runtime.state.proposals)
-            more = self._more()
-            if not more and not busy and not self.runtime.state.experiments[self.lab.baseline].open:
+            state, real, seen = self.runtime.state, self.real, self.runtime.state.seq
+            busy = sum(entry.open for entry in real.proposals)
+            more, waiting = self._more(), any(entry.open for entry in state.proposals)
+            if not more and not waiting and not state.experiments[self.lab.baseline].open:
                 return
-            room = busy < config.concurrency and may_open(self.runtime.state, self.runtime.config.budget)
-            if more and room and self.runtime.state.phase == "running" and await self._open_next():
+            room = busy < config.concurrency and may_open(real, self.runtime.config.budget)
+            if more and state.phase == "running" and await self._open_next(room):
                 continue
-            await self.runtime.changed()
+            if self.runtime.state.seq == seen:  # opening waits for the disk, and something may have happened meanwhile
+                await self.runtime.changed()
+
+    @property
+    def real(self) -> RunState:
+        """The state without tests of attention: what is counted and drawn from."""
+        return self.lab.decoys.without(self.runtime.state)
 
     def _more(self) -> bool:
         """Whether another proposal is wanted."""
@@ -70,7 +82,7 @@ class Loop:
         return not self.experiments or self._opened() < self.experiments
 
     def _opened(self) -> int:
-        return sum(entry.origin != "person" for entry in self.runtime.state.proposals)
+        return sum(entry.origin != "person" for entry in self.real.proposals)
 
     def _verdict(self) -> str:
         """Which proposals beat their own parents by more than the noise, or that none did."""
@@ -93,6 +105,8 @@ class Loop:
         """Drive one experiment; what goes wrong in it closes it and nothing else."""
         machine = Machine(self.lab, experiment)
         try:
+            if attention.is_unfinished(self.lab, machine.entry):
+                return await attention.conclude(self.lab, machine.entry, None)
             await machine.run()
         except JournalFailed:
             raise
@@ -101,26 +115,53 @@ class Loop:
             self.runtime.note(f"{experiment} ended by an error of the engine: {reason}", "error")
             await machine.close("failed", f"error of the engine: {reason}")
 
-    async def _open_next(self) -> bool:
-        """Open the next proposal; False while no parent is ready."""
+    async def cancel(self, experiment: str, who: str, reason: str) -> None:
+        """End one experiment, wherever it stands; what runs for it is killed."""
+        task = self._running.get(experiment)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if self.runtime.state.experiments[experiment].open:
+            await Machine(self.lab, experiment).close("rejected", f"cancelled by {who}: {reason}".rstrip(": "))
+
+    async def _open_next(self, room: bool) -> bool:
+        """Open the next proposal where there is room, or a test of attention; False where nothing was opened."""
         if self.lab.recording is not None:
-            return await self._open_again(self.lab.recording)
-        config = self.runtime.config
-        number = len(self.runtime.state.proposals) + 1
-        seed = random.Random(f"{config.loop.seed}:{number}").getrandbits(31)
-        chosen = sampling.sample(
-            self.runtime.state, config.sampling, config.loop.cold_start, config.loop.random_parent_share, seed
-        )
+            return room and await self._open_again(self.lab.recording)
+        try:
+            asked = len(self.runtime.state.requests)
+            if asked != self._fruitless and self.lab.decoys.due(self.runtime.state):
+                if await attention.open_test(self.lab):
+                    return True
+                self._fruitless = asked
+            return room and await self._open_proposal()
+        except OSError as error:
+            reason = f"no proposal can be opened: {error}; when that is put right: asi resume"
+            with contextlib.suppress(Refusal):  # something else has stopped it already
+                await self.lab.halting.pause(reason, "engine")
+            return False
+
+    async def _open_proposal(self) -> bool:
+        """Open a proposal of the agents, sealed where some are tests of attention; False while no parent is ready."""
+        config, real = self.runtime.config, self.real
+        seed = random.Random(f"{config.loop.seed}:{len(real.proposals) + 1}").getrandbits(31)
+        chosen = sampling.sample(real, config.sampling, config.loop.cold_start, config.loop.random_parent_share, seed)
         if chosen is None:
             return False
+        experiment, seal = f"e{len(self.runtime.state.proposals) + 1:04d}", ""
+        if self.lab.decoys.active:
+            seal = await asyncio.to_thread(self.lab.decoys.seal, experiment)
+            if experiment in self.runtime.state.experiments:
+                return True  # a person's proposal took the number meanwhile; the next round takes another
         self.runtime.emit(
             ev.ExperimentOpened(
-                experiment=f"e{number:04d}",
-                origin="control" if chosen.control and not self.lab.agents else self.lab.proposer(self.runtime.state),
+                experiment=experiment,
+                origin="control" if chosen.control and not self.lab.agents else self.lab.proposer(real),
                 parent=chosen.parent,
                 references=chosen.references,
                 control=chosen.control,
                 seed=seed,
+                seal=seal,
             )
         )
         return True

@@ -68,7 +68,7 @@ class Oversight:
             await self._stop(self.lab.halting.pause, reason, "ledger")
         self._full = free < LEAST_FREE_BYTES
         disk = await asyncio.to_thread(disk_bytes, os.fspath(root)) if self.config.budget.disk_gb else 0.0
-        state = self.runtime.state
+        state = self.lab.decoys.without(self.runtime.state)  # tests of attention use up no cap
         for event in crossed(state, accounts(state, self.config.budget, time.time(), disk)):
             if event.hard and self.runtime.state.phase != "running":
                 continue  # said when work goes on: going on beyond a cap must be a decision about that cap

@@ -45,8 +45,11 @@ T = TypeVar("T")
 class Queries:
     """Answers the queries of clients."""
 
-    def __init__(self, laboratory: Laboratory) -> None:
-        self.lab = laboratory
+    def __init__(
+        self, laboratory: Laboratory, policy: Callable[[str], Awaitable[protocol.PolicyView]] | None = None
+    ) -> None:
+        """`policy` answers the query of that name."""
+        self.lab, self._policy = laboratory, policy
         self.runtime = laboratory.runtime
         self._threads = {name: ThreadPoolExecutor(1, f"ask-{name}") for name in ("sql", "pages", "journal")}
         self._verifying: asyncio.Future[AuditReport] | None = None
@@ -67,6 +70,7 @@ class Queries:
             "verify": self.verify,
             "output": self.output,
             "cognition": self.cognition,
+            "policy": self.policy,
         }
         try:
             query = _bounded(query)
@@ -181,6 +185,12 @@ class Queries:
             done.exception()  # told to whoever still waits; where nobody does, it is no news
 
     # --- what the run knows -------------------------------------------------------------------------------------------
+
+    async def policy(self, query: protocol.Query) -> protocol.PolicyView:
+        """The policy in force, with a rule that fits a request."""
+        if self._policy is None:
+            raise ValueError("there is no policy to show")
+        return await self._policy(query.target)
 
     async def cognition(self, query: protocol.Query) -> list[protocol.Knowledge]:
         """The run's lessons, newest first, or those that have to do with some words, nearest first."""

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from engine import cache, checkpoints, racing
+from engine.approving import demote, still_holds
 from engine.client.protocol import LiveStep, LiveText
 from engine.domain import TrialSpec
 from engine.halting import Refusal
@@ -81,6 +82,11 @@ class Training(Standing):
             if t.tier == self.lab.tier and t.data_hash == self.lab.data_hash
         ]
 
+    def approved(self) -> bool:
+        """Whether the present program may be launched at this moment; a test of attention never may."""
+        known = self.lab.decoys.standing(self.entry) == "real"
+        return known and still_holds(self.entry, self.lab.tier, time.time())
+
     async def train_seed(self, seed: int, parked: Trial | None) -> None:
         """Train one seed, from the cache where the same trial has run on this machine."""
         entry, tier = self.entry, self.lab.tier
@@ -94,8 +100,8 @@ class Training(Standing):
             return
         self.doing(f"waits for a slot to train seed {seed}")
         async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline):
-            if self.runtime.state.phase != "running":
-                return
+            if self.runtime.state.phase != "running" or self.entry.held or not self.approved():
+                return  # things have changed while it waited; what they are now is looked at anew
             lack = lacking(self.runtime.state, self.runtime.config.budget, entry.predicted_cpu_seconds)
             if lack is not None:
                 return await self.lab.halting.cap(lack)
@@ -143,7 +149,7 @@ class Training(Standing):
         try:
             outcome = await self.lab.runner.train(spec, self.id, source, used)
         except asyncio.CancelledError:
-            self.runtime.emit(ev.TrialKilled(trial, self.id, "the end of the engine", used))
+            self.runtime.emit(ev.TrialKilled(trial, self.id, "the engine", used))
             raise
         except Ended as ended:
             return await self.record_end(spec, ended)
@@ -199,6 +205,8 @@ class Training(Standing):
         seconds = round(ended.cpu_seconds, 2)
         if ended.anomaly or ended.cheat:
             self.runtime.emit(ev.TrialAnomaly(spec.trial, self.id, ended.reason, ended.evidence[:1_000]))
+        if ended.cheat:
+            demote(self.runtime, f"{spec.trial} was caught cheating")
         await self.runtime.commit(
             ev.TrialFailed(spec.trial, self.id, ended.reason, ended.evidence[:1_000], ended.cheat, seconds)
         )

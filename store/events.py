@@ -163,6 +163,7 @@ class RunForked(Event, frozen=True, tag="run.forked"):
     at: str
     who: str = ""
     signed: Signed | None = None
+    reason: str = ""
 
 
 class AutonomyChanged(Event, frozen=True, tag="autonomy.changed"):
@@ -359,13 +360,20 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class RiskAssessed(Event, frozen=True, tag="risk.assessed"):
-    """What the program could do and what it would cost."""
+    """What the program could do, what it would cost, and how new it is: 1 - its likeness to the nearest earlier one.
+
+    cpu_seconds_low, cpu_seconds_high: the cost of one trial lies between them in 95 of 100 cases; both 0 while too few
+    trials of this run have ended to say.
+    """
 
     experiment: str
     program: str
     tier: str
     findings: list[Finding]
     cpu_seconds: float = 0.0
+    novelty: float = 1.0
+    cpu_seconds_low: float = 0.0
+    cpu_seconds_high: float = 0.0
 
 
 class ApprovalRequested(Event, frozen=True, tag="approval.requested"):

@@ -134,6 +134,9 @@ class Experiment(msgspec.Struct):
     step_seconds: float = 0.0
     findings: list[ev.Finding] = []
     predicted_cpu_seconds: float = 0.0
+    predicted_cpu_low: float = 0.0
+    predicted_cpu_high: float = 0.0
+    novelty: float = 1.0
     cpu_seconds: float = 0.0
     approved_program: str = ""
     approved_tier: str = ""
@@ -420,6 +423,8 @@ def _program_repaired(state: RunState, record: ev.Record, event: ev.ProgramRepai
 def _risk_assessed(state: RunState, record: ev.Record, event: ev.RiskAssessed) -> None:
     found = _touch(state, record, event.experiment)
     found.findings, found.predicted_cpu_seconds = list(event.findings), event.cpu_seconds
+    found.predicted_cpu_low, found.predicted_cpu_high = event.cpu_seconds_low, event.cpu_seconds_high
+    found.novelty = event.novelty
     found.step = "gate"
 
 

@@ -50,7 +50,7 @@ class _Once:
         """Ask something. Raises `NotConnected`."""
         from engine.client.connection import ask_once
 
-        return await ask_once(self._root, name, target=target, **fields)
+        return await ask_once(self._root, name, query=True, target=target, **fields)
 
 
 def leaderboard(options: argparse.Namespace) -> int:
@@ -103,14 +103,14 @@ def _board(root: Path, view: View) -> list[BoardRow]:
         CommandError: the condition or the order is wrong, or nothing answers.
     """
     if engine_pid(root) is None:
-        return _from_journal(root, view)
+        return from_journal(root, view)
     try:
         return asyncio.run(all_rows(_Once(root), view))
     except CollectError as error:
         raise CommandError(str(error), REFUSED) from error
 
 
-def _from_journal(root: Path, view: View) -> list[BoardRow]:
+def from_journal(root: Path, view: View) -> list[BoardRow]:
     """The run's own database stays untouched: an engine may want it at any moment."""
     from store.journal import JournalCorrupt
     from store.projection import ProjectionError, open_in_step

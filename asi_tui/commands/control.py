@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from asi_tui.commands.common import (
     DONE,
@@ -21,21 +22,40 @@ from asi_tui.commands.common import (
 )
 from engine.client.rundir import engine_pid
 
+if TYPE_CHECKING:
+    from store.events import Signed
+
 STOP_SECONDS = 60.0
 
 
 def tell(root: Path, name: str, **fields: str) -> str:
-    """Send a command to the engine and return what it says, inert. Raises `CommandError`."""
+    """Send a command to the engine, signed where the run asks for that, and return what it says, inert.
+
+    Raises:
+        CommandError: there is no engine, no signature, or it refuses.
+    """
     from engine.client.connection import NotConnected, ask_once
 
     running_engine(root)
+    given: dict[str, Any] = {**fields, "signed": _signed(root, name, fields)}
     try:
-        answer = asyncio.run(ask_once(root, name, **fields))
+        answer = asyncio.run(ask_once(root, name, **given))
     except NotConnected as error:
         raise CommandError(f"{root.name}: {error}", NOT_RUNNING) from error
     if not answer.ok:
         raise CommandError(answer.error, REFUSED)
     return printable(answer.text)
+
+
+def _signed(root: Path, name: str, fields: dict[str, str]) -> Signed | None:
+    """The person's signature of an order, None where the run asks for none. Raises `CommandError`."""
+    from asi_tui.signing import signed_for
+    from store.signatures import SignatureError
+
+    try:
+        return signed_for(root, name, fields, fields.get("who", ""), interactive=sys.stdin.isatty())
+    except SignatureError as error:
+        raise CommandError(str(error), REFUSED) from error
 
 
 def simple(options: argparse.Namespace) -> int:
@@ -85,19 +105,20 @@ def rearm(options: argparse.Namespace) -> int:
     if not options.reason.strip():
         raise CommandError("say why: asi rearm --reason '…'", USAGE)
     if engine_pid(root) is None:
-        return subprocess.call([sys.executable, "-m", "engine.daemon", str(root), "--rearm", options.reason])
+        return _rearm_at_rest(root, options.reason)
     print(tell(root, "rearm", who=who(), reason=options.reason))
     return DONE
 
 
-def decide(options: argparse.Namespace) -> int:
-    """approve, reject, defer: each of the named requests."""
-    root = find_run(options.run)
-    if options.command == "reject" and not options.reason:
-        raise CommandError("a rejection needs a reason, it reaches the Researcher: asi reject ID --reason '…'", USAGE)
-    for target in options.ids:
-        print(tell(root, options.command, who=who(), target=target, reason=options.reason or ""))
-    return DONE
+def _rearm_at_rest(root: Path, reason: str) -> int:
+    """Without an engine, a process of the engine's lifts the latch; it is given the order as an engine would be."""
+    import msgspec
+
+    from engine.client.protocol import Command
+
+    order = Command(0, "rearm", who(), reason=reason, signed=_signed(root, "rearm", {"who": who(), "reason": reason}))
+    argv = [sys.executable, "-m", "engine.daemon", str(root), "--rearm"]
+    return subprocess.run(argv, input=msgspec.json.encode(order), check=False).returncode
 
 
 def propose(options: argparse.Namespace) -> int:

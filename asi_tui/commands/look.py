@@ -1,4 +1,4 @@
-"""Commands that only look: status, show, transcript, approvals, audit, rebuild."""
+"""Commands that only look: status, show, transcript, approvals, brief, rebuild."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from asi_tui.commands.common import DONE, FAILED, USAGE, CommandError, find_run, latched_words
+from asi_tui.commands.common import DONE, USAGE, CommandError, find_run, latched_words
 from asi_tui.safe import clean, clean_lines
 from asi_tui.words import scored, span
 from engine.client.records import read_latch
@@ -17,7 +17,7 @@ from engine.client.rundir import RunPaths, engine_pid
 from store import events as ev
 from store.blobs import BlobError, Blobs
 from store.journal import JournalCorrupt, read
-from store.state import Call, RunState, fold
+from store.state import Call, Request, RunState, fold
 
 
 def load_state(root: Path) -> RunState:
@@ -158,40 +158,33 @@ def approvals(options: argparse.Namespace) -> int:
     if not state.pending:
         print("nothing waits for approval")
     for request in state.pending:
-        entry = state.experiments[request.experiment]
-        left = span(max(0.0, request.expires - time.time()))
-        what = f"program {request.program[:12]}  tier {request.tier}"
-        print(clean(f"{request.id}  {entry.id}  {clean(entry.title, 50)}  {what}"))
-        about = f"about {entry.predicted_cpu_seconds:.0f} CPU-s"
-        print(clean(f"      rule: {request.rule}; becomes a refusal in {left}; {about}"))
-        for finding in entry.findings:
-            line = f" (line {finding.line})" if finding.line else ""
-            print(clean(f"      {finding.severity}: {finding.kind}: {finding.message}{line}"))
+        for line in _pending(state, request):
+            print(clean(line))
     return DONE
 
 
-def audit(options: argparse.Namespace) -> int:
-    """Every event in human words, or with --verify a check of the whole record."""
-    from store.audit import describe, verify_run
-
-    root = find_run(options.run)
-    if options.verify:
-        report = verify_run(root)
-        for problem in sorted(report.problems):
-            print(clean(str(problem)))
-        print(
-            f"{report.records} records, {report.blobs} blobs, {report.launches} launches checked: "
-            + (f"{len(report.problems)} problems; the first bad record: {report.first}" if report.first else "all good")
-        )
-        print(f"head {report.head}")
-        return DONE if report.ok else FAILED
-    try:
-        for record in read(RunPaths(root).journal):
-            moment = time.strftime("%F %T", time.localtime(record.time))
-            print(f"{record.seq:>6}  {moment}  {clean(record.actor, 80):<18}  {describe(record)}")
-    except JournalCorrupt as error:
-        raise CommandError(str(error)) from error
-    return DONE
+def _pending(state: RunState, request: Request) -> list[str]:
+    """What waits, in a few lines. Who has voted on a program is not told: the second person decides blind."""
+    left = span(max(0.0, request.expires - time.time()))
+    if request.subject != "program":
+        what = f"the end of {request.experiment}" if request.subject == "cancel" else "pausing the run"
+        against = sum(vote.decision == "reject" for vote in request.votes)
+        votes = f"{len(request.approvals)} for, {against} against; {request.people} of {request.of} have to agree"
+        return [f"{request.id}  a vote on {what}: {request.question}", f"      {votes}; ends in {left}"]
+    entry = state.experiments[request.experiment]
+    people = f", {request.people} people" if request.people > 1 else ""
+    bound = f"program {request.program[:12]}  tier {request.tier}  risk {request.risk}{people}"
+    cost = f"about {entry.predicted_cpu_seconds:.0f} CPU-s a trial"
+    lines = [
+        f"{request.id}  {entry.id}  {clean(entry.title, 50)}  {bound}",
+        f"      rule: {request.rule}; becomes a refusal in {left}; {cost}",
+    ]
+    if request.takes_effect:
+        lines.append(f"      approved; takes effect in {span(max(0.0, request.takes_effect - time.time()))}")
+    for finding in entry.findings:
+        line = f" (line {finding.line})" if finding.line else ""
+        lines.append(f"      {finding.severity}: {finding.kind}: {finding.message}{line}")
+    return lines
 
 
 def brief(options: argparse.Namespace) -> int:

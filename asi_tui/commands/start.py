@@ -105,15 +105,20 @@ def _run_directory(options: argparse.Namespace) -> Path:
             if options.config is not None:
                 known = f"{root.name} has its configuration already ({paths.config})"
                 raise CommandError(f"{known}; start a new run", REFUSED)
+            if options.policy is not None:
+                raise CommandError(f"{root.name} has a policy in force; to change it: asi policy set", REFUSED)
             load(paths.config)
             return root
         config = settle(load(Path(options.config)) if options.config else RunConfig(), os.environ)
         import msgspec
 
         text = dump(msgspec.convert({**msgspec.structs.asdict(config), "name": root.name}, RunConfig))
+        policy = _policy(options.policy) if options.policy is not None else ""
         paths.create()
         from engine.client.rundir import atomic_write
 
+        if policy:
+            atomic_write(root / "policy.toml", policy.encode())
         atomic_write(paths.config, text.encode())
         return root
     except ConfigError as error:
@@ -123,6 +128,23 @@ def _run_directory(options: argparse.Namespace) -> Path:
         raise CommandError(f"{root.name!r} cannot be a run's name: {allowed} ({error})", USAGE) from error
     except OSError as error:
         raise CommandError(f"{root}: {error.strerror}; choose another place with XDG_DATA_HOME or a path") from error
+
+
+def _policy(name: str) -> str:
+    """The text of a built-in policy, or of a file, checked. Raises `CommandError`."""
+    from store.policy import BUILT_IN_NAMES, PolicyError, built_in, parse_policy, warning
+
+    try:
+        text = built_in(name) if name in BUILT_IN_NAMES else Path(name).read_text(encoding="utf-8")
+        odd = warning(parse_policy(text, Path(name).name))
+    except PolicyError as error:
+        raise CommandError(str(error), USAGE) from error
+    except (OSError, UnicodeDecodeError) as error:
+        known = f"and not one of {', '.join(BUILT_IN_NAMES)}"
+        raise CommandError(f"{name}: no policy file that can be read, {known} ({error})", USAGE) from error
+    if odd:
+        print(f"warning: {odd}", file=sys.stderr)
+    return text
 
 
 def _replay_directory(options: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,6 @@ LONG_LINE = 1 << 18
 ANSWER_TIMEOUT = 30.0
 LONG_ANSWERS = {"park": 4000.0, "rearm": 120.0}  # trials get their grace to write checkpoints; a drill takes a while
 LONG_QUERIES = {"verify": 600.0, "sql": 60.0, "audit": 60.0}
-QUERIES = frozenset(get_args(protocol.QueryName))
 
 
 class NotConnected(Exception):
@@ -154,8 +153,8 @@ class Connection:
             self._waiting.pop(number, None)
 
 
-async def ask_once(root: Path, name: str, **fields: Any) -> protocol.Answer:
-    """Connect, send one command or query (`name` decides which), return the answer. Raises `NotConnected`."""
+async def ask_once(root: Path, name: str, query: bool = False, **fields: Any) -> protocol.Answer:
+    """Connect, send one command, or one query where that is said, return the answer. Raises `NotConnected`."""
     connection = Connection(root, live=False)
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -171,7 +170,7 @@ async def ask_once(root: Path, name: str, **fields: Any) -> protocol.Answer:
     pumping = asyncio.create_task(pump())
     try:
         await ready
-        return await (connection.query if name in QUERIES else connection.command)(name, **fields)
+        return await (connection.query if query else connection.command)(name, **fields)
     finally:
         pumping.cancel()
         with contextlib.suppress(asyncio.CancelledError):

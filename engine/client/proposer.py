@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from engine.client.rundir import RunPaths, atomic_write
+from store.blobs import BlobError, Blobs
 from store.config import Agents, ConfigError, RunConfig, dump, load
+from store.events import PolicyAdopted
+from store.journal import JournalError, read
 
 OPENAI = "https://api.openai.com/v1"
 KEY, URL, MODEL = "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"
@@ -74,10 +77,22 @@ def prepare_replay(other: Path, root: Path) -> None:
     except msgspec.ValidationError:
         raise ConfigError(f"{root.name!r} cannot be a run's name: letters, digits, _ . - only") from None
     paths.create()
-    policy = other / "policy.toml"
-    if policy.is_file():
-        atomic_write(root / "policy.toml", policy.read_bytes())
+    try:
+        policy = _policy_of(source)
+    except (BlobError, JournalError) as error:
+        raise ConfigError(f"{other.name}: its policy cannot be read: {error}") from error
+    if policy:
+        atomic_write(root / "policy.toml", policy)
     atomic_write(paths.config, text.encode())
+
+
+def _policy_of(paths: RunPaths) -> bytes:
+    """The policy that a run has now: the last one it put in force, or the file that it will begin with."""
+    adopted = [record.data.policy for record in read(paths.journal) if isinstance(record.data, PolicyAdopted)]
+    if adopted:
+        return Blobs(paths.blobs).get(adopted[-1])
+    file = paths.root / "policy.toml"
+    return file.read_bytes() if file.is_file() else b""
 
 
 def _has_calls(replay: str) -> bool:

@@ -80,7 +80,7 @@ def proposals(state: RunState) -> list[tuple[str, str, str, str, str]]:
 def test_every_answer_ends_in_the_journal_and_the_run_can_be_played_again(asi: Shell, models: ModelServer) -> None:
     with_server(asi, models)
     models.plan(PLAN)
-    following = asi.start("run", "told", "--headless", "--experiments", "8", "--config", str(asi.config))
+    following = asi.start("run", "told", "--headless", "--experiments", "8", "--config", str(asi.config), "--policy", "trusting")
     leaked: list[str] = []
 
     def over() -> bool:
@@ -125,7 +125,7 @@ def test_every_answer_ends_in_the_journal_and_the_run_can_be_played_again(asi: S
 
 def test_a_request_that_is_not_in_the_record_pauses_with_one_clear_line(asi: Shell, models: ModelServer) -> None:
     with_server(asi, models)
-    argv = ["--headless", "--experiments", "1", "--config", str(asi.config)]
+    argv = ["--headless", "--experiments", "1", "--config", str(asi.config), "--policy", "trusting"]
     assert asi("run", "short", *argv).returncode == 0
     index = asi.run_directory("short") / "calls" / "index.jsonl"
     lines = [line for line in index.read_text().splitlines() if json.loads(line)["role"] != "analyst"]
@@ -141,7 +141,7 @@ def test_a_request_that_is_not_in_the_record_pauses_with_one_clear_line(asi: She
 def test_models_and_evolver_share_the_compute(asi: Shell, models: ModelServer) -> None:
     with_server(asi, models)
     asi.config.write_text(f'{SMOKE}\n[agents]\nkind = "mixed"\nmodel = "tiny"\n')
-    done = asi("run", "both", "--headless", "--experiments", "4", "--config", str(asi.config))
+    done = asi("run", "both", "--headless", "--experiments", "4", "--config", str(asi.config), "--policy", "trusting")
     assert done.returncode == 0, done.stdout + done.stderr
     state = state_of(asi, "both")
     assert state.agents == "tiny + evolver"
@@ -162,7 +162,7 @@ def events(asi: Shell, run: str, kind: type) -> list:
 def test_a_cap_on_money_without_prices_is_refused(asi: Shell, models: ModelServer) -> None:
     with_server(asi, models)
     asi.config.write_text(f"{SMOKE}\n[budget]\nmoney = 5.0\n")
-    refused = asi("run", "dear", "--headless", "--config", str(asi.config))
+    refused = asi("run", "dear", "--headless", "--config", str(asi.config), "--policy", "trusting")
     assert refused.returncode == 2
     assert "agents.price_in" in refused.stderr and len(refused.stderr.splitlines()) == 1
     assert not os.path.exists(asi.run_directory("dear") / "run.toml")
@@ -172,7 +172,7 @@ def test_a_crash_in_mid_call_is_paid_at_its_most_and_asked_again(asi: Shell, mod
     with_server(asi, models)
     models.plan({"e0001/researcher": ["slow:60", "good"]})
     argv = ["run", "cut", "--headless", "--experiments", "1"]
-    following = asi.start(*argv, "--config", str(asi.config))
+    following = asi.start(*argv, "--config", str(asi.config), "--policy", "trusting")
     wait_for(lambda: models.requests("researcher"))  # the call is on record and has reached the server
     pid = engine_pid(asi.run_directory("cut"))
     assert pid is not None

@@ -13,7 +13,6 @@ import pytest
 from engine.client.rundir import engine_pid
 from store import events as ev
 from store.journal import read
-from store.policy import BUILT_IN
 from tests.e2e.conftest import Shell, wait_for
 
 pytestmark = [
@@ -118,14 +117,7 @@ def test_kill_latches_until_rearmed(asi: Shell) -> None:
 
 
 def test_a_person_decides_and_a_leaker_is_caught(asi: Shell, tmp_path: Path) -> None:
-    root = asi.run_directory("gated")
-    following = asi.start("run", "gated", "--headless", "--config", str(asi.config))
-    wait_for(lambda: (root / "run.toml").exists())
-    wait_for(lambda: (root / "journal").exists() and engine_pid(root))
-    asi("stop", "gated")
-    following.wait(60)
-    shutil.copy(BUILT_IN / "cautious.toml", root / "policy.toml")
-    following = asi.start("run", "gated", "--headless")
+    following = asi.start("run", "gated", "--headless", "--config", str(asi.config), "--policy", "cautious")
     wait_for(lambda: len(events(asi, "gated", ev.ApprovalRequested)) >= 2)
     pending = json.loads(asi("approvals", "gated", "--json").stdout)
     first, second = pending[0], pending[1]

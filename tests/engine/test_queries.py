@@ -196,7 +196,7 @@ async def test_commands_stay_in_order_and_outlive_their_client(house: House, mon
         done.append(command.reason)
         return ""
 
-    monkeypatch.setattr(house.commands, "pause", slowly)
+    monkeypatch.setitem(house.commands._table, "pause", slowly)
     client = await house.client()
     waiting = [asyncio.create_task(client.command("pause", reason=str(n))) for n in range(4)]
     await asyncio.sleep(0.3)
@@ -210,7 +210,7 @@ async def test_a_fault_of_ours_is_told(house: House, monkeypatch: pytest.MonkeyP
     async def broken(command: protocol.Command) -> str:
         raise RuntimeError("this\nbroke")
 
-    monkeypatch.setattr(house.commands, "pause", broken)
+    monkeypatch.setitem(house.commands._table, "pause", broken)
     client = await house.client()
     assert (await client.command("pause")).error == "pause failed: RuntimeError: this broke"
     assert (await client.command("present")).ok
@@ -333,7 +333,7 @@ async def test_a_transcript_is_whole_also_for_what_the_state_let_go(house: House
 
 
 async def test_asking_once(house: House) -> None:
-    answer = await ask_once(house.root, "sql", target="SELECT 41 + 1", limit=5)
+    answer = await ask_once(house.root, "sql", query=True, target="SELECT 41 + 1", limit=5)
     assert msgspec.json.decode(answer.text, type=protocol.Table).rows == [["42"]]
     assert (await ask_once(house.root, "present", who="ada")).ok
 

@@ -1,4 +1,4 @@
-"""The ladder's number against closed forms and a simulation; the policy; the slots."""
+"""The ladder's number against closed forms and a simulation; the slots."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from scipy import stats
 
 from engine.scoring import UNKNOWN, compare, noise_floor, score_config
 from engine.slots import Slots
-from store.events import Finding
-from store.policy import BUILT_IN, Case, Policy, PolicyError, Rule, decide, load_policy
 
 CONFIG, _ = score_config()
 
@@ -59,28 +57,6 @@ def test_the_null_is_covered() -> None:
         assert found is not None
         inside += found.low <= 0 <= found.high
     assert inside / rounds > 0.88
-
-
-def test_policy_first_match_wins_and_silence_asks() -> None:
-    risky = Case("evolver", "probe", [Finding("import", "high", "imports os", 3)], 30.0)
-    plain = Case("evolver", "probe", [], 30.0)
-    trusting, cautious = (load_policy(BUILT_IN / f"{name}.toml") for name in ("trusting", "cautious"))
-    assert decide(trusting, risky)[0] == "deny"
-    assert decide(trusting, plain)[0] == "allow"
-    assert decide(trusting, Case("evolver", "verify", [], 1.0)) == ("ask", "default")
-    assert decide(trusting, Case("person", "probe", [Finding("isolation", "medium", "L1")], 1.0))[0] == "ask"
-    assert decide(cautious, plain)[0] == "ask"
-    assert decide(cautious, Case("baseline", "probe", [], 1.0))[0] == "allow"
-    ordered = Policy(1, "x", "deny", [Rule("first", "ask", origin=["evolver"]), Rule("second", "allow")])
-    assert decide(ordered, plain) == ("ask", "first")
-
-
-def test_a_wrong_policy_is_one_line(tmp_path) -> None:
-    path = tmp_path / "policy.toml"
-    path.write_text('version = 1\nname = "x"\n[[rule]]\nname = "y"\nthen = "perhaps"\n')
-    with pytest.raises(PolicyError) as caught:
-        load_policy(path)
-    assert "\n" not in str(caught.value)
 
 
 async def test_slots_share_and_close() -> None:
