@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import signal
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from textual.screen import Screen
 
 from asi_tui import outside
 from asi_tui.aftermath import last_words, leave_dead_terminal
+from asi_tui.alerts import sequence
 from asi_tui.commands.common import login, terminal
 from asi_tui.driver import StopDriver
 from asi_tui.facts import Lookout
@@ -200,12 +202,20 @@ class AsiApp(OrdersApp):
         rings = self.presence.rings(self.model.deadman_left)
         if (self.model.alarms.rings() and self.preferences.bell) or rings:
             self.bell()
+        for found in self.model.alerts.due(time.monotonic()):
+            self._alert(f"asi: {self.model.name}", found.text)
         version, when = self._drawn
         now = time.monotonic()
         screen = self.front
         if screen is not None and (version != self.model.version or now - when >= AGES_SECONDS):
             self._drawn = (self.model.version, now)
             screen.draw()
+
+    def _alert(self, title: str, text: str) -> None:
+        """A desktop notification, where the terminal is known to show them."""
+        told = sequence(title, text, self.preferences.alerts, os.environ)
+        if told and self._driver is not None and self.model.replay is None:
+            self._driver.write(told)
 
     def _show_stop(self) -> None:
         screen = self.front

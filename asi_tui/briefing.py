@@ -14,6 +14,7 @@ import msgspec
 from asi_tui import words
 from asi_tui.forecast import Forecast, forecasts
 from asi_tui.safe import clean
+from store.attention import Attention, attention
 from store.config import RunConfig
 from store.state import Experiment, Request, RunState
 
@@ -70,7 +71,7 @@ def brief(
     return Brief(
         state.name, now, begin, since is not None, state.phase,
         needs(state, config, now, facts),
-        changed(state, begin),
+        [*changed(state, begin), *_decided(state, now)],
         forecasts(state, config, now, facts.disk_bytes),
         anomalies(state, begin),
         coming(state, config, now),
@@ -126,17 +127,39 @@ def needs(state: RunState, config: RunConfig, now: float, facts: Situation) -> l
     places = config.loop.concurrency
     if pending and len(pending) >= places:
         found.append(Item(f"all {places} places wait for decisions: no new proposal begins before one", "", "warn"))
-    return [*found, *(_request(state, one, now) for one in pending[:MOST])]
+    found += [_request(state, one, now) for one in pending[:MOST]]
+    meter = attention(state, now)
+    if meter.warning:
+        found.append(Item(f"attention: {meter.warning}", "", "warn"))
+    return found
 
 
 def _request(state: RunState, one: Request, now: float) -> Item:
-    entry = state.experiments[one.experiment]
-    severity = words.severity(entry.findings)
     left = one.expires - now
     ends = f"refused in {words.age(left)}" if left > 0 else "refused now"
     waits = f"waits {words.age(now - one.asked)}"
+    if one.subject != "program":
+        return Item(f"{one.id}  {waits}, {ends}: {words.asked_about(state, one)}", one.id, "warn")
+    entry = state.experiments[one.experiment]
+    severity = words.severity(entry.findings)
     text = f"{one.id}  {waits}, {ends}: {one.rule} ({severity})  {words.title(entry)}"
     return Item(text, one.id, "bad" if severity == "high" else "warn")
+
+
+def meter_words(found: Attention) -> str:
+    """The rubber-stamp meter in a line: `last hour: 7 decided, 86 % approved, median 40 s after the question, …`."""
+    if not found.decided:
+        return ""
+    parts = [f"last hour: {found.decided} decided, {found.approved or 0:.0%} approved"]
+    if found.waited is not None:
+        parts.append(f"median {words.span(found.waited)} after the question")
+    if found.seconds is not None:
+        parts.append(f"{words.span(found.seconds)} on the card")
+    if found.fast:
+        parts.append(f"{found.fast:.0%} under 5 s")
+    if found.caught or found.missed:
+        parts.append(f"tests caught {found.caught} of {found.caught + found.missed}")
+    return ", ".join(parts)
 
 
 # --- what has changed ------------------------------------------------------------------------------------------------
@@ -162,6 +185,12 @@ def changed(state: RunState, since: float) -> list[Item]:
         tone = "warn" if share > 0.3 else ""
         found.append(Item(f"duplicates: {outcomes['duplicate']} of {len(over)} proposals ({share:.0%})", "", tone))
     return found
+
+
+def _decided(state: RunState, now: float) -> list[Item]:
+    """How people have decided of late."""
+    told = meter_words(attention(state, now))
+    return [Item(f"decisions, {told}", "", "dim")] if told else []
 
 
 _OUTCOMES = {"ranked": "ranked", "duplicate": "repeated an earlier one", "rejected": "rejected", "failed": "failed"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asi_tui.app import AsiApp
 
 OWN: dict[str, str] = {
-    "set": "theme, ascii, mouse, bell",
+    "set": "theme, ascii, mouse, bell, alerts, signing_key",
     "screenshot": "this screen as an SVG file",
     "help": "the keys of this screen",
     "quit": "leave; the run goes on",
@@ -26,6 +26,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "ascii": ("on", "off"),
     "mouse": ("on", "off"),
     "bell": ("on", "off"),
+    "alerts": ("auto", "osc9", "osc777", "off"),
 }
 """What `set` sets, and to what."""
 

@@ -20,6 +20,7 @@ from engine.client.protocol import (
     BoardPage,
     Curve,
     Knowledge,
+    PolicyView,
     Table,
     TranscriptEntry,
     Verified,
@@ -133,6 +134,10 @@ class Library:
     def output(self, trial: str, stamp: Any, limit: int = 2_000) -> Entry:
         """The end of what a trial printed: `value` is text of unknown origin."""
         return self.get("output", trial, stamp, decoder(str), limit=limit)
+
+    def policy(self, request: str, stamp: Any) -> Entry:
+        """The policy in force, with a rule that would allow what a request is about: `value` is a `PolicyView`."""
+        return self.get("policy", request, stamp, decoder(PolicyView))
 
     def knowledge(self, stamp: Any, words: str = "", limit: int = 200) -> Entry:
         """What the run knows, best matches first: `value` is a list of `Knowledge`."""

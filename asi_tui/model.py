@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from asi_tui.alerts import Alerts
 from asi_tui.facts import Facts
 from asi_tui.forecast import Forecast, forecasts
 from asi_tui.lines import Row
@@ -134,6 +135,7 @@ class Model:
         self.happenings: deque[Happening] = deque(maxlen=TICKER)
         self.terminal = ""
         self.alarms = Alarms()
+        self.alerts = Alerts()
         self._computed_for: tuple[int, int] = (0, -1)
         self._computed: dict[str, Any] = {}
         self._arrivals: deque[tuple[float, int]] = deque()
@@ -187,6 +189,7 @@ class Model:
             for record in message.records:
                 fold(self.state, record)
                 self._remember(record)
+            self.alerts.take(message, self.state)
         else:
             self._take_live(message)
 
@@ -232,6 +235,8 @@ class Model:
 
     def _remember(self, record: ev.Record) -> None:
         experiment = getattr(record.data, "experiment", "")
+        if isinstance(record.data, ev.ApprovalVoted | ev.ApprovalWithdrawn) and self._secret(record.data.request):
+            return
         tell = TELLERS.get(type(record.data))
         if tell is not None:
             text, style = tell(record.data)
@@ -240,6 +245,11 @@ class Model:
         if isinstance(record.data, ev.ExperimentClosed):
             self.doing.pop(experiment, None)
         self.texts.tell(record)
+
+    def _secret(self, request: str) -> bool:
+        """Whether answers to a request are not told: of two people each decides without knowing of the other."""
+        found = self.state.requests.get(request)
+        return found is not None and found.people > 1 and found.subject == "program"
 
     # --- who and how much ------------------------------------------------------------------------------------------
 

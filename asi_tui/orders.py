@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 
 from textual.app import App
 from textual.driver import Driver
 
+from asi_tui import signing
 from asi_tui.model import Model
+from asi_tui.preferences import Preferences
 from asi_tui.presence import Presence
 from asi_tui.screens.base import Watch
 from engine.client.connection import NotConnected
 from engine.client.protocol import Answer
+from store.events import Signed
+from store.signatures import MUST_SIGN, SignatureError
 
 
 class Line(Protocol):
@@ -31,6 +37,9 @@ class Line(Protocol):
 
 class OrdersApp(App[None]):
     """The part of the app that commands."""
+
+    root: Path
+    preferences: Preferences
 
     def __init__(self, connection: Line, who: str, model: Model, driver_class: type[Driver] | None) -> None:
         super().__init__(driver_class=driver_class)
@@ -76,12 +85,34 @@ class OrdersApp(App[None]):
 
     async def _order(self, name: str, fields: dict[str, Any]) -> None:
         try:
-            answer = await self.connection.command(name, who=self.who, **fields)
+            answer = await self.send(name, **fields)
             text = answer.text or f"{name}: done" if answer.ok else f"{name} refused: {answer.error}"
             bad = not answer.ok
-        except NotConnected as error:
+        except (NotConnected, SignatureError) as error:
             text, bad = f"{name} was not sent: {error}", True
         self.tell(text, bad)
+
+    async def send(self, name: str, **fields: Any) -> Answer:
+        """Send a command in this person's name, signed with their key where the run asks for that.
+
+        Raises:
+            NotConnected: the engine is away.
+            SignatureError: the key is locked, or there is none; nothing was sent.
+        """
+        signed = await self._signature(name, fields)
+        if signed is not None:
+            fields["signed"] = signed
+        return await self.connection.command(name, who=self.who, **fields)
+
+    async def _signature(self, name: str, fields: dict[str, Any]) -> Signed | None:
+        state = self.model.state
+        if name not in MUST_SIGN or not state.signers:
+            return None
+        order = signing.order_of(name, fields)
+        # What is signed is what the state says at this moment: only the rest, which takes a while, is a thread's.
+        wanted = signing.statement(state, order, self.who)
+        preferred = self.preferences.signing_key
+        return await asyncio.to_thread(signing.made, self.root, wanted, state.signers, False, preferred)
 
     def tell(self, text: str, bad: bool = False) -> None:
         """Say something on the screen in front."""

@@ -22,16 +22,20 @@ ThemeName = Literal["dark", "light", "plain"]
 
 class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """theme: `plain` uses no colour. ascii: no character beyond ASCII. mouse: clicks and the wheel; a terminal's own
-    selecting then needs Shift. bell: rings for approvals, anomalies, the end. columns: of the leaderboard, by their
+    selecting then needs Shift. bell: rings for approvals, anomalies, the end. alerts: desktop notifications by OSC 9 or
+    777; `auto` where the terminal is known to show them. columns: of the leaderboard, by their
     heads; empty shows what fits. stop_keys: more emergency-stop keys beside Ctrl+\\ and F12, which always work.
+    signing_key: the SSH key with which orders are signed, where a run asks for that; empty takes the usual ones.
     """
 
     theme: ThemeName = "dark"
     ascii: bool = False
     mouse: bool = True
     bell: bool = True
+    alerts: Literal["auto", "osc9", "osc777", "off"] = "auto"
     columns: list[Annotated[str, msgspec.Meta(max_length=40)]] = []
     stop_keys: list[Annotated[str, msgspec.Meta(pattern=STOP_KEY)]] = []
+    signing_key: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
 
 
 def preferences_path() -> Path:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MOST_PROGRAM = 1 << 20
 """Bytes of a proposed program."""
+MOST_NAME = 1_000
+"""Characters of a file's name."""
 
 ELSEWHERE = ("run", "attach", "watch", "replay")
 """Words that need a terminal of their own."""
@@ -122,10 +124,16 @@ def _shell_word(app: AsiApp, word: str, rest: list[str]) -> None:
     options = parser(Words).parse_args([word, *rest])
     _same_run(app, options)
     handle = HANDLERS.get(word)
-    if handle is None or getattr(options, "json", False) or getattr(options, "csv", False):
+    told = getattr(options, "json", False) or getattr(options, "csv", False) or (word == "audit" and _narrowed(options))
+    if handle is None or told:
         app.push_screen(OutputScreen(f"asi {word} {' '.join(rest)}".strip(), _command(app, word, rest)))
     else:
         handle(app, options)
+
+
+def _narrowed(options: argparse.Namespace) -> bool:
+    """Whether only some records are asked for, or anchors: the shell's command tells those."""
+    return any(getattr(options, name) for name in ("kind", "who", "experiment", "since", "until", "last", "anchor"))
 
 
 def _has_option(rest: Sequence[str]) -> bool:
@@ -271,19 +279,31 @@ HANDLERS: dict[str, Callable[[AsiApp, argparse.Namespace], None]] = {
 
 def _set(app: AsiApp, rest: list[str]) -> None:
     """`set theme light`, `set ascii on`: from now on and for every run."""
+    if len(rest) == 2 and rest[0] == "signing_key":
+        _set_key(app, rest[1])
+        return
     if len(rest) != 2 or rest[0] not in completion.SETTINGS:
         told = ", ".join(f"set {name} {'|'.join(values)}" for name, values in completion.SETTINGS.items())
-        raise Refused(f"set what? {told}")
+        raise Refused(f"set what? {told}, set signing_key FILE")
     name, value = rest
     if value not in completion.SETTINGS[name]:
         raise Refused(f"set {name} is one of {', '.join(completion.SETTINGS[name])}")
-    chosen: Any = value if name == "theme" else value == "on"
+    chosen: Any = value if name in ("theme", "alerts") else value == "on"
     app.preferences = msgspec.structs.replace(app.preferences, **{name: chosen})
     if name == "theme":
         assert value in THEMES
         app.choose_theme(value)
     app.repaint()
     app.run_worker(_save(app, app.preferences, f"{name} {value}"), exit_on_error=False)
+
+
+def _set_key(app: AsiApp, name: str) -> None:
+    """`set signing_key FILE`: an SSH key, or its public half where an agent has the other."""
+    path = Path(name).expanduser()
+    if not path.is_file() or len(name) > MOST_NAME:
+        raise Refused(f"there is no key {name[:60]!r}; name the file of your SSH key")
+    app.preferences = msgspec.structs.replace(app.preferences, signing_key=str(path.absolute()))
+    app.run_worker(_save(app, app.preferences, f"signing_key {path.name}"), exit_on_error=False)
 
 
 async def _save(app: AsiApp, preferences: Preferences, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from store.events import ExperimentScored, Finding, RunArmed
-from store.state import Experiment, Phase, RunState
+from store.state import Experiment, Phase, Request, RunState
 
 UNKNOWN_BOUND = 1e8
 """An interval bound beyond this says that nothing is known."""
@@ -148,6 +148,19 @@ def name_of(state: RunState, experiment: str) -> str:
     """The title of an experiment by its id."""
     found = state.experiments.get(experiment)
     return title(found) if found else experiment
+
+
+def asked_about(state: RunState, request: Request) -> str:
+    """What a request is about: the title of a program, or the question of a vote."""
+    if request.subject == "pause":
+        return "vote: shall the run be paused?"
+    name = name_of(state, request.experiment)
+    return f"vote: shall {request.experiment} be cancelled? {name}" if request.subject == "cancel" else name
+
+
+def person(who: str) -> str:
+    """A person's name as one says it."""
+    return who.removeprefix("person:")
 
 
 def drill(armed: RunArmed) -> str:

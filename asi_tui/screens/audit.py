@@ -10,6 +10,7 @@ import time
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, Span, clip, fit, pad, paragraph, restyle, row, rule, tagged
 from asi_tui.records import PAGE, Filter, Records, look_of, said, subject, who
+from asi_tui.screens.approvals.votes import Me, blind
 from asi_tui.screens.base import Watch
 from asi_tui.screens.keys import Key
 from engine.client.protocol import AuditLine, Verified
@@ -94,12 +95,16 @@ class AuditScreen(Watch):
         if not lines:
             return [*head, *self._empty(error, width)]
         self.top = max(0, min(max(self.top, self.cursor - room + 1), self.cursor, max(0, len(lines) - room)))
-        shown = lines[self.top : self.top + room]
+        shown = [self._known(line) for line in lines[self.top : self.top + room]]
         rows = [self._line(line, width, self.top + index == self.cursor) for index, line in enumerate(shown)]
         if len(rows) < room and (error or self.records.before):
             rows.append(row((f" {error or self._searching()}", "warn" if error else "dim")))
         rows += [BLANK] * (room - len(rows))
-        return [*head, *rows, *(self._detail(lines[self.cursor], width, detail) if detail else [])]
+        return [*head, *rows, *(self._detail(self._known(lines[self.cursor]), width, detail) if detail else [])]
+
+    def _known(self, line: AuditLine) -> AuditLine:
+        """A record, without what this person may not know before deciding."""
+        return blind(self.model.state, Me(self.asi.who, {}), line)
 
     def _searching(self) -> str:
         return f"older records come … searched back to {self.records.before:,}"

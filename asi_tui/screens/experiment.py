@@ -5,9 +5,12 @@ from __future__ import annotations
 from asi_tui import outside, words
 from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule
 from asi_tui.screens.base import Watch
+from asi_tui.screens.diff import diff_rows, source_rows
 from asi_tui.screens.ending import end_key
+from asi_tui.screens.kept import Kept
 from asi_tui.screens.keys import Key
-from asi_tui.screens.parts import diff_rows, fact, finding_rows, prediction_rows, source_rows, table
+from asi_tui.screens.parts import fact, finding_rows, prediction_rows, table
+from asi_tui.screens.steering import steering_keys
 from store.state import Experiment, Trial
 
 
@@ -22,6 +25,7 @@ class ExperimentScreen(Watch):
         super().__init__()
         self.experiment = experiment
         self._built: tuple[object, list[Row]] = (None, [])
+        self._programs: Kept[list[Row]] = Kept(self)
 
     def body(self, width: int, height: int) -> list[Row]:
         """The page, scrolled."""
@@ -36,6 +40,7 @@ class ExperimentScreen(Watch):
         """Back, on to the parent, and the end of a trial of this experiment."""
         keys = [Key(("escape", "backspace"), "Esc", "back", "back", self.app.pop_screen)]
         keys += end_key(self, self.experiment)
+        keys += steering_keys(self, self.experiment)
         found = self.model.state.experiments.get(self.experiment)
         if found is not None and found.parent in self.model.state.experiments:
             keys.append(Key(("u",), "u", "parent", "the parent's story", self._open_parent))
@@ -57,22 +62,24 @@ class ExperimentScreen(Watch):
         parent = self.model.state.experiments.get(found.parent)
         new = self.asi.library.blob(found.program)
         old = self.asi.library.blob(parent.program) if parent is not None else ""
-        key = (width, found.changed, found.step, len(found.trials), new is None, old is None)
+        shown: list[Row] | None = None
+        if new is not None and old is not None:
+            shown = self._programs.get((found.program, parent.program if parent is not None else "", width), lambda: (
+                diff_rows(old, new, width) if parent is not None else source_rows(new, width)
+            ))  # fmt: skip
+        key = (width, found.changed, found.step, found.held, len(found.trials), shown is None)
         if self._built[0] != key:
             rows = [*self._story(found, width), *self._measured(found, width), *self._gates(found, width)]
             against = f"program against its parent {found.parent}" if found.parent else "program"
             rows += [BLANK, rule(against, width)]
-            if new is None or old is None:
-                rows.append(row((" on its way …", "dim")))
-            else:
-                rows += diff_rows(old, new, width) if parent is not None else source_rows(new, width)
+            rows += shown if shown is not None else [row((" on its way …", "dim"))]
             self._built = (key, rows)
         return self._built[1]
 
     def _story(self, found: Experiment, width: int) -> list[Row]:
         came = f"{found.origin}, {'a random-parent control, ' if found.control else ''}"
         came += f"child of {found.parent} {words.name_of(self.model.state, found.parent)}" if found.parent else "a root"
-        now = found.outcome or words.STEPS[found.step]
+        now = f"{found.outcome or words.STEPS[found.step]}{', HELD: nothing new starts for it' if found.held else ''}"
         why = found.reason or found.failure
         rows = fact("came from", came, width)
         rows += fact("state", f"{now}{': ' + why if why else ''}", width)

@@ -16,6 +16,16 @@ from asi_tui.presence import WARNING_SECONDS
 from store.config import RunConfig
 
 ALWAYS = 100
+
+AUTONOMY = {
+    "A0": "proposes only",
+    "A1": "asks always",
+    "A2": "by the policy",
+    "A3": "asks for risk",
+    "A4": "free in budget",
+}
+"""The levels of autonomy in a word or two."""
+
 BETWEEN: Span = (" │ ", "bar.dim")
 
 
@@ -44,8 +54,8 @@ def header_row(model: Model, config: RunConfig, width: int) -> Row:
         return pad(model.replay.bar(width), width, "replay")
     line = line_state(model, width)
     parts = [
-        _state(model, width), _deadman(model), _sandbox(model), _approvals(model), _count(model, config), _best(model),
-        _people(model), _leaks(model), _agents(model),
+        _state(model, width), _deadman(model), _sandbox(model), _autonomy(model), _approvals(model),
+        _count(model, config), _best(model), _people(model), _leaks(model), _agents(model),
     ]  # fmt: skip
     return spread(arrange(parts, width - width_of(line)), line, width, "bar")
 
@@ -70,8 +80,11 @@ def phase_span(model: Model) -> Span:
 
 
 def _state(model: Model, width: int) -> list[Form]:
-    name = fit(model.name, min(len(model.name), 40 if width >= 100 else 12))
-    return [Form(ALWAYS, ((f" {name} ", "bar.strong"), phase_span(model)))]
+    forms = []
+    for worth, cells in ((95, 40 if width >= 100 else 12), (ALWAYS, 8)):
+        name = fit(model.name, min(len(model.name), cells))
+        forms.append(Form(worth, ((f" {name} ", "bar.strong"), phase_span(model))))
+    return forms
 
 
 def _deadman(model: Model) -> list[Form]:
@@ -104,6 +117,13 @@ def _sandbox(model: Model) -> list[Form]:
     return [Form(worth, ((text, "bar"),)) for worth, text in zip((12, 14, 16, 60), forms, strict=True)]
 
 
+def _autonomy(model: Model) -> list[Form]:
+    """How much the run may do by itself."""
+    level = model.state.autonomy
+    tone = "bar.warn" if level in ("A3", "A4") else "bar"
+    return [Form(9, ((f"{level} {AUTONOMY[level]}", tone),)), Form(ALWAYS, ((level, tone),))]
+
+
 def _approvals(model: Model) -> list[Form]:
     pending = len(model.state.pending)
     return [Form(ALWAYS, ((f"{pending} to approve{'!' if pending else ''}", "bar.warn" if pending else "bar.dim"),))]
@@ -114,7 +134,9 @@ def _count(model: Model, config: RunConfig) -> list[Form]:
     done = sum(not found.open for found in proposals)
     total = config.loop.experiments or config.budget.experiments or len(proposals)
     long = f"{done} of {total} done, {len(proposals) - done} open"
-    return [Form(10, ((long, "bar"),)), Form(30, ((f"{done}/{total} done", "bar"),)), Form(0, ())]
+    short = f"{done}/{total}"
+    forms = [Form(worth, ((text, "bar"),)) for worth, text in ((10, long), (18, f"{short} done"), (30, short))]
+    return [*forms, Form(0, ())]
 
 
 def _people(model: Model) -> list[Form]:

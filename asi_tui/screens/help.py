@@ -25,6 +25,9 @@ GLOSSARY = (
     ("chain", "each record holds the hash of the one before: a changed journal shows when it is verified"),
     ("L3 … L0", "the measured sandbox level: L3 and L2 full isolation, L1 partial, L0 none"),
     ("latched", "the emergency stop was pulled: nothing starts until somebody re-arms, with a reason and a new drill"),
+    ("A0 … A4", "autonomy: proposes only, asks for every program, as the policy says, asks for risk, free in budget"),
+    ("R1 … R4", "risk: one person with time to undo; a code and two people; reasons and a wait too; never approved"),
+    ("blind", "where two people decide, neither is shown the other's answer before giving an own one"),
     ("dead-man", "where it is set, the run pauses or freezes when no person has pressed a key for too long"),
     ("witness", "two words known only to this terminal: the real stop screen carries them"),
 )

@@ -32,6 +32,8 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("set ascii off", "lines, dots and signs as they are"),
     ("set bell on", "ring for approvals, anomalies, the end"),
     ("set bell off", "never ring"),
+    ("set alerts auto", "desktop notifications where the terminal is known to show them"),
+    ("set alerts off", "no desktop notifications"),
     ("screenshot", "this screen as an SVG file in the working directory"),
     ("audit --verify", "check chain, blobs and approvals of the whole run"),
     ("doctor", "what this machine offers: isolation, drill, versions"),

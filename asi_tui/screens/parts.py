@@ -1,14 +1,11 @@
-"""Pieces that several screens show: tables, facts, findings, predictions, diffs, programs, intervals, devices."""
+"""Pieces that several screens show: tables, facts, findings, predictions, intervals, devices."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from asi_tui import words
-from asi_tui.code import code_row
-from asi_tui.lines import Row, Span, bar, clip, fit, pad, paragraph, row
-from asi_tui.safe import clean_lines
+from asi_tui.lines import Row, Span, bar, clip, fit, paragraph, row
 from engine.client.protocol import Device
 from store.events import ExperimentScored
 from store.state import Experiment
@@ -66,54 +63,6 @@ def prediction_rows(found: Experiment, width: int) -> list[Row]:
         if one.reason:
             rows += paragraph(one.reason, width, "dim", " " * 20)
     return rows or [row((" none", "dim"))]
-
-
-def diff_rows(old: str, new: str, width: int, notes: dict[int, list[Row]] | None = None) -> list[Row]:
-    """A unified diff with line numbers of the new program; added and removed lines are marked by sign and colour.
-
-    notes: rows to show below a line of the new program, by its number; those of lines outside the diff's hunks are
-    shown where their number would be.
-    """
-    before, after = clean_lines(old), clean_lines(new)
-    left = dict(sorted((notes or {}).items()))
-    out: list[Row] = []
-
-    def note(until: int) -> None:
-        for number in [number for number in left if number <= until]:
-            out.extend(left.pop(number))
-
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for group in matcher.get_grouped_opcodes(3):
-        first = group[0]
-        note(first[3])
-        out.append(row((f" lines {first[3] + 1}–{group[-1][4]}", "accent")))
-        for tag, i1, i2, j1, j2 in group:
-            if tag != "equal":
-                out += [clip(_diff_line(0, "-", line, "removed", width), width) for line in before[i1:i2]]
-            for number, line in enumerate(after[j1:j2], j1 + 1):
-                sign, style = (" ", "") if tag == "equal" else ("+", "added")
-                out.append(clip(_diff_line(number, sign, line, style, width), width))
-                note(number)
-    if not out:
-        out.append(row((" no difference", "dim")))
-    note(10**9)
-    return out
-
-
-def _diff_line(number: int, sign: str, line: str, style: str, width: int) -> Row:
-    head = row((f" {number or '':>4} ", "faint"), (f"{sign} ", style or "faint"))
-    if style:
-        return pad((*head, *row((line, style))), width, style)
-    return (*head, *code_row(line))
-
-
-def source_rows(text: str, width: int, notes: dict[int, list[Row]] | None = None) -> list[Row]:
-    """A program with line numbers and coloured syntax; `notes` as in `diff_rows`."""
-    out: list[Row] = []
-    for number, line in enumerate(clean_lines(text), start=1):
-        out.append(clip((*row((f" {number:4}  ", "faint")), *code_row(line)), width))
-        out += (notes or {}).get(number, [])
-    return out
 
 
 def interval(value: float, low: float, high: float, extent: float, width: int) -> str:

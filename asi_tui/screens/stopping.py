@@ -9,6 +9,7 @@ from asi_tui.screens.footer import question_row
 from asi_tui.screens.keys import Key, Question
 from asi_tui.screens.proof import killed_rows, proved
 from engine.client.connection import NotConnected
+from store.signatures import SignatureError
 
 KEPT = "not re-armed: everything stays frozen"
 
@@ -175,8 +176,8 @@ class StopScreen(Watch):
     async def _send(self, reason: str) -> None:
         shell = f"in a shell: asi rearm {self.asi.emergency.root.name} --reason …"
         try:
-            answer = await self.asi.connection.command("rearm", who=self.asi.who, reason=reason)
-        except NotConnected as error:
+            answer = await self.asi.send("rearm", reason=reason)
+        except (NotConnected, SignatureError) as error:
             self.outcome = (f"not re-armed: {error}; {shell}", "bad")
         else:
             if answer.ok:

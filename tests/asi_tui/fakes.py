@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Fake:
         self.connected = True
         self.mute = False
         self.says: dict[str, protocol.Answer] = {}
+        self.refuses: dict[str, str] = {}
 
     def record(self, event: ev.AnyEvent, after: float = 1.0) -> ev.Record:
         """The next record, folded into the state here too."""
@@ -109,6 +110,8 @@ class Fake:
             self.looks.append(str(fields["target"]))
             return protocol.Answer(1, True)
         self.orders.append((name, fields))
+        if name in self.refuses:
+            return protocol.Answer(1, False, error=self.refuses[name])
         return self.says.get(name, protocol.Answer(1, True))
 
     async def query(self, name: str, target: str = "", **fields: Any) -> protocol.Answer:
@@ -121,8 +124,8 @@ class Fake:
         answers = {"blob": self._blob, "curve": self._curve, "transcript": self._transcript}
         if name in answers:
             return protocol.Answer(1, True, text=answers[name](target))
-        more = {"leaderboard": self._board, "sql": self._sql, "audit": self._audit, "verify": self._verify,
-                "output": self._output, "cognition": self._cognition}  # fmt: skip
+        more: dict[str, Callable[..., str]] = {"leaderboard": self._board, "sql": self._sql, "audit": self._audit, "verify": self._verify,
+                "output": self._output, "cognition": self._cognition, "policy": self._policy}  # fmt: skip
         try:
             return protocol.Answer(1, True, text=more[name](target, **fields))
         except sqlite3.Error as error:
@@ -161,6 +164,11 @@ class Fake:
             for one in self.state.experiments.values() for number, lesson in enumerate(one.lessons)
         ]  # fmt: skip
         return msgspec.json.encode(known).decode()
+
+    def _policy(self, target: str, **_: Any) -> str:
+        text = 'version = 1\nname = "cautious"\n\n[[rule]]\nname = "costs"\nthen = "ask"\n'
+        rule = '[[rule]]\nname = "like r2"\norigin = ["evolver"]\nthen = "allow"\n' if target else ""
+        return msgspec.json.encode(protocol.PolicyView("cautious", "c0de" * 16, text, rule)).decode()
 
     def _blob(self, target: str) -> str:
         return self.blobs.get(target, "nothing")

@@ -266,11 +266,14 @@ async def test_a_new_request_does_not_replace_the_card() -> None:
         fake.send(ev.ApprovalRequested("r0", "e0005", "f" * 64, "probe", "x", time.time() + 60))
         await until(pilot, lambda: "3 in all" in picture(app))
         assert screen.chosen == "r1"
-        # The second request inherits nothing: deciding the first starts the quiet period of the next.
+        # Nor does a decision of somebody else: the card says so, and the next one begins its own quiet period.
         fake.send(ev.ApprovalDecided("e0007", "p", "probe", "reject", "person:b", "r1"))
-        await until(pilot, lambda: screen.chosen not in ("r1", ""))
-        await pilot.press("a")
+        await until(pilot, lambda: "decided by b: reject" in picture(app))
+        assert screen.chosen == "r1"
+        await quiet(pilot)
+        await pilot.press("a", "right", "a")
         await pilot.pause(0.2)
+        assert screen.chosen == "r0"
         assert fake.orders == []
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from asi_tui.app import AsiApp
@@ -401,7 +403,13 @@ def test_rearm_asks_the_engine_while_it_lives(tmp_path: Path, monkeypatch: Any, 
     monkeypatch.setattr(control, "engine_pid", lambda root: 4242 if alive else None)
     monkeypatch.setattr(control, "running_engine", lambda root: 4242)
     monkeypatch.setattr("engine.client.connection.ask_once", ask_once)
-    monkeypatch.setattr(control.subprocess, "call", lambda argv: started.append(argv) or 0)
+    monkeypatch.setattr(control, "_signed", lambda *_: None)
+
+    def run(argv: list[str], input: bytes, check: bool) -> SimpleNamespace:
+        started.append([*argv, msgspec.json.decode(input, type=protocol.Command).reason])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(control.subprocess, "run", run)
     options = parser().parse_args(["rearm", str(tmp_path), "--reason", "aired"])
     assert handler("rearm")(options) == 0
     if alive:

@@ -1,27 +1,41 @@
-"""Screen 2, approvals: what waits for a person, with everything needed to decide.
+"""Screen 2, approvals: the queue above, the card of one request below, how people have decided of late at the foot.
 
-Nothing here takes the focus, nothing answers to Enter, and approving needs the card to have been on screen for a moment
-with the keyboard quiet; findings of high severity also need a code typed from the program's hash. Rejecting is quick.
+A card stays until the person moves on: one that is decided elsewhere says so in its place, and a new request only joins
+the queue, so that no key meets another request than the one that was read.
 """
 
 from __future__ import annotations
 
 import time
 
-from asi_tui import outside, words
-from asi_tui.lines import BLANK, Row, Span, clip, row, rule, spread, tagged
-from asi_tui.screens.approvals.card import Texts, card_rows
-from asi_tui.screens.base import Watch
-from asi_tui.screens.keys import Key
-from asi_tui.screens.parts import TONES
-from store.state import Request
+from asi_tui import words
+from asi_tui.briefing import meter_words
+from asi_tui.difference import compare
+from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule, tagged
+from asi_tui.screens.approvals.card import (
+    SIDE,
+    View,
+    card_rows,
+    code_of,
+    finding_notes,
+    needs_code,
+    program_width,
+    views,
+)
+from asi_tui.screens.approvals.deciding import Deciding
+from asi_tui.screens.approvals.queue import matches, queue_row
+from asi_tui.screens.approvals.votes import standing_rows, vote_rows
+from asi_tui.screens.diff import side_rows, source_rows, unified_rows
+from asi_tui.screens.kept import Kept
+from asi_tui.screens.keys import Key, Question
+from store.attention import attention
+from store.state import Experiment, Request
 
-SHOWN_SECONDS = 0.8
-QUIET_SECONDS = 0.5
-CODE_LENGTH = 4
+QUEUE = 4
+"""Rows of the queue at least, where so many wait."""
 
 
-class ApprovalsScreen(Watch):
+class ApprovalsScreen(Deciding):
     """A queue of requests and the card of one of them."""
 
     NAME = "Approvals"
@@ -31,168 +45,191 @@ class ApprovalsScreen(Watch):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chosen = ""
-        self.whole = False
-        self.shown_since = 0.0
+        self.view = 0
+        self.side = False
+        self.filter = ""
         self._card: tuple[object, list[Row]] = (None, [])
-
-    @property
-    def request(self) -> Request | None:
-        """The request whose card is shown."""
-        found = self.model.state.requests.get(self.chosen)
-        return found if found is not None and found.decision is None else None
+        self._programs: Kept[list[Row]] = Kept(self)
 
     def on_screen_resume(self) -> None:
-        """Coming back to the card starts the quiet period anew."""
+        """Coming back to the card starts the quiet period anew; what was decided meanwhile is put away."""
+        if self.open_request is None:
+            self.choose("")
         self.shown_since = time.monotonic()
+        if self.chosen:
+            self.reading(self.chosen).begin(self.shown_since)
         super().on_screen_resume()
 
     def on_screen_suspend(self) -> None:
         """Nobody looks at the card any more."""
+        if self.chosen:
+            self.reading(self.chosen).end(time.monotonic())
         self.asi.look("")
 
-    def body(self, width: int, height: int) -> list[Row]:
-        """The queue above, the card below."""
+    def waiting(self) -> list[Request]:
+        """The requests that the filter leaves, in the order of the queue."""
         pending = self.model.pending()
-        if self.request is None:
-            self.choose(pending[0].id if pending else "")
-        request = self.request
-        if request is None:
-            return self._history(width, height)
-        self.asi.look(request.id)
-        shown = pending[:4]
-        if request not in shown:
-            shown[-1] = request
-        rows = [rule("waiting", width, f"{len(pending)} in all, ← → chooses" if len(pending) > 1 else "")]
-        rows += [self._queue_row(one, width) for one in shown]
-        card = self._card_rows(request, width)
-        room = height - len(rows) - 1
-        view = self.scrolled(card, room)
-        return [*rows, rule(f"{request.id} for {request.experiment}", width, self.position(len(card))), *view]
-
-    def _queue_row(self, one: Request, width: int) -> Row:
-        found = self.model.state.experiments[one.experiment]
-        chosen = one.id == self.chosen
-        severity = words.severity(found.findings)
-        left = row(("▸ " if chosen else "  ", "strong"), (one.id + "  ", "strong" if chosen else ""),
-                   (severity, TONES[severity]), ("  " + words.title(found), ""))  # fmt: skip
-        now = self.model.now
-        right = f" waits {words.age(now - one.asked)}, expires in {words.age(one.expires - now)} "
-        return tagged(spread(left, row((right, "dim")), width), one.id)
+        return [one for one in pending if matches(self.model.state, one, self.filter)] if self.filter else pending
 
     def choose(self, request: str) -> None:
         """Show the card of one request; the quiet period begins anew."""
         if request != self.chosen:
-            self.chosen, self.shown_since, self.top = request, time.monotonic(), 0
+            now = time.monotonic()
+            if self.chosen:
+                self.reading(self.chosen).end(now)
+            self.chosen, self.shown_since, self.top, self.view = request, now, 0, 0
+            if request and self.is_current:
+                self.reading(request).begin(now)
+
+    # --- drawing ---------------------------------------------------------------------------------------------------
+
+    def body(self, width: int, height: int) -> list[Row]:
+        """The queue, the card, the meter."""
+        waiting = self.waiting()
+        if self.request is None:
+            self.choose(waiting[0].id if waiting else "")
+        request = self.request
+        meter = self._meter(width)
+        if request is None:
+            return [*self._history(width, height - len(meter)), *meter]
+        self.asi.look(request.id if request.decision is None else "")
+        rows = self._queue(waiting, request, width, max(QUEUE, height // 8))
+        standing = [*standing_rows(self.model, request, self.me, width), *self.question_rows(request, width)]
+        card = self._card_rows(request, width)
+        room = height - len(rows) - 1 - len(standing) - len(meter)
+        view = self.scrolled(card, room)
+        if self.is_current and self.question is None:
+            self.reading(request.id).view(self._card[0], self.top, room, len(card))
+        about = f"{request.id} for {request.experiment}" if request.experiment else request.id
+        code = f", code {code_of(request)}" if needs_code(self.model, request) else ""
+        head = rule(f"{about}, risk {request.risk}{code}", width, self.position(len(card)))
+        return [*rows, head, *standing, *view, *[BLANK] * (room - len(view)), *meter]
+
+    def _queue(self, waiting: list[Request], request: Request, width: int, most: int) -> list[Row]:
+        shown = waiting[:most]
+        if request not in shown:
+            shown = [*shown[: most - 1], request]
+        note = f"{len(waiting)} in all, ← → chooses" if len(waiting) > 1 else ""
+        if self.filter:
+            note = f"{len(waiting)} of {len(self.model.pending())}: “{self.filter[:30]}”, f changes"
+        marks = {one.id for one in self.marks()}
+        return [
+            rule("waiting", width, f"{len(marks)} marked, {note}" if marks else note),
+            *(queue_row(self.model, one, one.id == self.chosen, one.id in marks, width) for one in shown),
+        ]
+
+    def _meter(self, width: int) -> list[Row]:
+        found = attention(self.model.state, self.model.now)
+        if found.warning:
+            return paragraph(f"! {found.warning}", width, "warn")[:2]
+        told = meter_words(found)
+        return [clip(row((f" {told}", "dim")), width)] if told else []
 
     def _card_rows(self, request: Request, width: int) -> list[Row]:
+        if request.subject != "program":
+            rows = vote_rows(self.model.state, request, self.me, width)
+            self._card = ((request.id, width), rows)
+            return rows
         found = self.model.state.experiments[request.experiment]
-        parent = self.model.state.experiments.get(found.parent)
-        new = self.asi.library.blob(request.program)
-        old = self.asi.library.blob(parent.program) if parent is not None else ""
+        side = self.side and width >= SIDE
+        view = self._view(request)
+        program = self._program(request, found, view, side, program_width(width, side))
         others = tuple(self.model.looked_at(request.id))
-        key = (request.id, width, new is None, old is None, len(found.findings), self.whole, others)
+        key = (request.id, width, program is None, len(found.findings), view, side, others)
         if self._card[0] != key:
-            self._card = (key, card_rows(self.model, request, Texts(new, old, self.whole), width))
+            self._card = (key, card_rows(self.model, request, view, program, side, width))
         return self._card[1]
 
+    def _view(self, request: Request) -> View:
+        offered = views(self.model, request)
+        return offered[self.view % len(offered)]
+
+    def _program(self, request: Request, found: Experiment, view: View, side: bool, width: int) -> list[Row] | None:
+        """The rows of the program, made in a thread; None while they are on their way."""
+        new = self.asi.library.blob(request.program)
+        old = self.asi.library.blob(view.base) if view.base else ""
+        if new is None or old is None:
+            return None
+        notes = finding_notes(found.findings, width)
+
+        def work() -> list[Row]:
+            if not view.base:
+                return source_rows(new, width, notes)
+            difference = compare(old, new)
+            return side_rows(difference, width, notes) if side else unified_rows(difference, width, notes)
+
+        return self._programs.get((request.program, view.base, width, side, tuple(found.findings)), work)
+
     def _history(self, width: int, height: int) -> list[Row]:
-        rows = [rule("waiting", width), row((" nothing waits for you", "dim")), BLANK]
+        empty = f" nothing that waits has to do with “{self.filter[:40]}”: f changes the filter"
+        waits = bool(self.filter and self.model.pending())
+        rows = [rule("waiting", width), row((empty if waits else " nothing waits for you", "dim")), BLANK]
         decided = [one for one in self.model.state.requests.values() if one.decision is not None]
         if decided:
             rows.append(rule("decided", width))
-            for one in sorted(decided, key=lambda r: -r.decided)[: height - len(rows)]:
+            for one in sorted(decided, key=lambda r: -r.decided)[: max(0, height - len(rows))]:
                 tone = "good" if one.decision == "approve" else "warn"
                 parts: list[Span] = [(f" {words.clock(one.decided)}  ", "dim"), (f"{one.id}  ", ""),
-                                     (f"{one.decision}  ", tone), (f"{one.who}  ", "dim"),
-                                     (words.name_of(self.model.state, one.experiment), "")]  # fmt: skip
+                                     (f"{one.decision}  ", tone), (f"{words.person(one.who)}  ", "dim"),
+                                     (words.asked_about(self.model.state, one), "")]  # fmt: skip
                 rows.append(tagged(clip(row(*parts, (f"  {one.reason}", "dim")), width), one.experiment))
-        return rows
+        return rows + [BLANK] * (height - len(rows))
 
-    # --- deciding --------------------------------------------------------------------------------------------------
+    # --- keys ------------------------------------------------------------------------------------------------------
 
     def keys(self) -> list[Key]:
         """Deciding is offered only while there is something to decide."""
-        if self.request is None:
-            return []
-        deciding = [
-            Key(("a",), "a", "approve", "approve this program, after reading", self._approve, click=False),
-            Key(("r",), "r", "reject", "reject, with a reason for the Researcher", self._reject),
-            Key(("d",), "d", "defer", "leave it waiting", self._defer),
-            Key(("e",), "e", "edit", "edit a copy in $EDITOR: a proposal of your own, vetted anew", self._edit, False),
-        ]
-        keys = deciding if self.model.replay is None else []
-        keys += [
-            Key(("w",), "w", "whole", "the difference or the whole program", self._turn, False),
-            Key(("x",), "x", "story", "the experiment's whole story", self._story, False),
-            Key(("t",), "t", "talk", "what the agents said about it", self._talk, False),
-        ]
-        if len(self.model.state.pending) > 1:
-            keys.append(Key(("right", "l", "tab"), "→", "next", "the next request", lambda: self._step(1)))
-            keys.append(Key(("left", "h", "shift+tab"), "←", "", "the previous request", lambda: self._step(-1), False))
-        return keys
-
-    def _edit(self) -> None:
         request = self.request
-        text = self.asi.library.blob(request.program) if request is not None else None
-        if request is not None and text is not None:
-            self.asi.start_worker(self._propose_edited(request, text))
+        if request is None:
+            return self._filter_keys()
+        keys = self.deciding_keys()
+        others = [one for one in self.waiting() if one.id != self.chosen]
+        if others:
+            keys.append(Key(("right", "l", "tab"), "→", "next", "the next request", lambda: self.step(1)))
+            keys.append(Key(("left", "h", "shift+tab"), "←", "", "the previous request", lambda: self.step(-1), False))
+        elif request.decision is not None:
+            keys.append(Key(("escape", "right", "l"), "Esc", "back", "put this card away", lambda: self.choose("")))
+        if request.subject == "program":
+            keys += self._looking_keys(request)
+        return [*keys, *self._filter_keys()]
 
-    async def _propose_edited(self, request: Request, text: str) -> None:
-        """Hand in the edited copy; the request itself stays as it is, for it is about other bytes."""
-        found = self.model.state.experiments[request.experiment]
-        changed = await outside.edit(self.asi, text)
-        if changed is not None:
-            reason = f"{found.id}, edited: {found.motivation}"
-            self.asi.order("propose", program=changed, title=f"{words.title(found)}, edited", reason=reason)
+    def _looking_keys(self, request: Request) -> list[Key]:
+        keys = []
+        if len(views(self.model, request)) > 1:
+            about = "against what was approved before, against the parent, or the whole program"
+            keys.append(Key(("w",), "w", "whole", about, self._turn, False))
+        if self.size.width >= SIDE and self._view(request).base:
+            keys.append(Key(("s",), "s", "side", "the difference side by side, or in one column", self._sides, False))
+        return [
+            *keys,
+            Key(("x",), "x", "story", "the experiment's whole story", lambda: self.open(request.experiment), False),
+            Key(("t",), "t", "talk", "what the agents said about it", lambda: self.asi.read(request.experiment), False),
+        ]
+
+    def _filter_keys(self) -> list[Key]:
+        if not self.model.pending() and not self.filter:
+            return []
+        about = "show only requests with some words: title, origin, rule, finding, severity, risk, subject"
+        return [Key(("f",), "f", "filter", about, self._ask_filter, False)]
+
+    def _ask_filter(self) -> None:
+        self.put(Question("show only requests about (nothing: all):", self._set_filter, "only:", typed=self.filter))
+
+    def _set_filter(self, typed: str) -> None:
+        self.filter = " ".join(typed.split())
+        if self.open_request not in self.waiting():
+            self.choose("")
 
     def _turn(self) -> None:
-        self.whole, self.top = not self.whole, 0
+        self.view, self.top = self.view + 1, 0
 
-    def _story(self) -> None:
-        if self.request is not None:
-            self.open(self.request.experiment)
+    def _sides(self) -> None:
+        self.side = not self.side
 
-    def _talk(self) -> None:
-        if self.request is not None:
-            self.asi.read(self.request.experiment)
-
-    def _step(self, by: int) -> None:
-        ids = [one.id for one in self.model.pending()]
+    def step(self, by: int) -> None:
+        """The next card or the previous one; from a decided card on to the first that waits."""
+        ids = [one.id for one in self.waiting()]
         if self.chosen in ids:
             self.choose(ids[(ids.index(self.chosen) + by) % len(ids)])
-
-    def _approve(self) -> None:
-        request, now = self.request, time.monotonic()
-        if request is None:
-            return
-        if now - self.shown_since < SHOWN_SECONDS or now - self.last_key < QUIET_SECONDS:
-            self.say("too quick: read it, take your hands off the keys for a moment, then a", bad=True)
-            return
-        found = self.model.state.experiments[request.experiment]
-        if words.severity(found.findings) != "high":
-            self.asi.order("approve", target=request.id, program=request.program)
-            return
-        code = request.program[:CODE_LENGTH]
-
-        def check(typed: str) -> None:
-            if typed.lower() == code.lower():
-                self.asi.order("approve", target=request.id, program=request.program)
-            else:
-                self.say("the code does not match: not approved", bad=True)
-
-        self.ask(f"High severity. To approve, type the first {CODE_LENGTH} letters of the program's hash:", check)
-
-    def _reject(self) -> None:
-        request = self.request
-        if request is not None:
-            self.ask(
-                f"Reject {request.id}. Why?",
-                lambda reason: self.asi.order("reject", target=request.id, program=request.program, reason=reason),
-            )
-
-    def _defer(self) -> None:
-        request = self.request
-        if request is not None:
-            self.asi.order("defer", target=request.id, program=request.program)
-            self._step(1)
+        elif ids:
+            self.choose(ids[0])

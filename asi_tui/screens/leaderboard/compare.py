@@ -8,11 +8,11 @@ from asi_tui.lines import BLANK, Row, Span, beside, clip, row, rule
 from asi_tui.model import Curve
 from asi_tui.plot import SIGNS, Series, plot
 from asi_tui.screens.base import Watch
+from asi_tui.screens.diff import diff_rows
 from asi_tui.screens.keys import Key
 from asi_tui.screens.leaderboard.compare_rows import cost_rows, difference_rows, name_of, score_rows
 from asi_tui.screens.leaderboard.computed import Computed
 from asi_tui.screens.leaderboard.standing import Glance
-from asi_tui.screens.parts import diff_rows
 from engine.client.protocol import BoardPage, BoardRow
 from store.state import Trial
 

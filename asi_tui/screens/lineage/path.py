@@ -8,9 +8,10 @@ from itertools import pairwise
 from asi_tui import words
 from asi_tui.lines import BLANK, Row, clip, paragraph, row, rule
 from asi_tui.screens.base import Watch
+from asi_tui.screens.diff import diff_rows
 from asi_tui.screens.keys import Key
 from asi_tui.screens.lineage.lines import gain_span
-from asi_tui.screens.parts import VERDICT_TONES, diff_rows
+from asi_tui.screens.parts import VERDICT_TONES
 from store.state import Experiment
 
 ASKED = 8

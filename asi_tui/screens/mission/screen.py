@@ -9,6 +9,7 @@ from asi_tui.screens.ending import end_key
 from asi_tui.screens.keys import Key
 from asi_tui.screens.mission import gauges, work
 from asi_tui.screens.short import situation
+from asi_tui.screens.steering import vote_key
 
 WIDE = 130
 """From this width on there are two columns."""
@@ -37,8 +38,8 @@ class MissionScreen(Watch):
         return [*head, *self._one_column(width, room)]
 
     def keys(self) -> list[Key]:
-        """Ending a trial."""
-        return end_key(self)
+        """Ending a trial, a vote on pausing."""
+        return [*end_key(self), *vote_key(self)]
 
     def _head(self, width: int) -> list[Row]:
         model = self.model

@@ -34,8 +34,8 @@ def flight(model: Model, width: int, height: int) -> list[Row]:
 
 def _flight_cells(model: Model, found: Experiment, busy: bool) -> list[Span | str]:
     waits = found.step == "train" and not busy
-    word = "queued" if waits else words.STEPS[found.step]
-    style = "dim" if waits else "warn" if found.step in ("gate", "repair") else "accent"
+    word = "held" if found.held else "queued" if waits else words.STEPS[found.step]
+    style = "warn" if found.held or found.step in ("gate", "repair") else "dim" if waits else "accent"
     return [
         (words.short_id(found), "dim"),
         words.origin_mark(found) + words.title(found),
@@ -109,7 +109,7 @@ def needs(model: Model, width: int, height: int) -> list[Row]:
         return [*rows, row((" nothing waits for you", "dim"))]
     room = height if len(pending) <= height else height - 1
     for request in pending[:room]:
-        text = f" ! {request.id}  {words.name_of(model.state, request.experiment)}  ({request.rule})"
+        text = f" ! {request.id}  {words.asked_about(model.state, request)}  ({request.rule or request.risk})"
         others = model.looked_at(request.id)
         by = f"{others[0]} looks at it, " if others else ""
         left = request.expires - model.now
