@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,6 +83,8 @@ def _tell_of_it(root: Path) -> None:
     """Have a process of its own send the message that the dead engine cannot send any more; nothing waits for it."""
     asked, _ = Aside(lambda: _named(root, "notify", "urls_file")).wait(1.0)
     if asked:
+        import subprocess  # by now everything is dead: this may take its time
+
         argv = [sys.executable, "-m", "engine.notifying", str(root)]
         quiet = subprocess.DEVNULL
         with contextlib.suppress(OSError):
