@@ -62,7 +62,7 @@ def asi(tmp_path: Path) -> Iterator[Shell]:
         kill_run(root, actor="the test's end", reason="clean-up")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 240.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

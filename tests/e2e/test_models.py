@@ -21,7 +21,7 @@ from tests.engine.agents.llm.server import ModelServer
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 KEY = "sk-test-do-not-write-me-down-0123456789"
@@ -87,7 +87,7 @@ def test_every_answer_ends_in_the_journal_and_the_run_can_be_played_again(asi: S
         leaked.extend(children_with_key(asi.run_directory("told")))
         return following.poll() is not None
 
-    wait_for(over)
+    wait_for(over, 500)
     assert following.returncode == 0, following.stdout.read() if following.stdout else ""
     assert not leaked
     state = state_of(asi, "told")
