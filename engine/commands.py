@@ -71,15 +71,15 @@ class Commands:
 
     async def pause(self, command: protocol.Command) -> str:
         """Nothing new starts; running trials finish."""
-        return await self.lab.halting.pause(command.reason, actor_of(command))
+        return await self.lab.halting.pause(said(command.reason), actor_of(command))
 
     async def freeze(self, command: protocol.Command) -> str:
         """Stop every trial in place."""
-        return await self.lab.halting.freeze(command.reason, actor_of(command))
+        return await self.lab.halting.freeze(said(command.reason), actor_of(command))
 
     async def park(self, command: protocol.Command) -> str:
         """Have running trials leave the device with their checkpoints."""
-        return await self.lab.halting.park(command.reason, actor_of(command))
+        return await self.lab.halting.park(said(command.reason), actor_of(command))
 
     async def resume(self, command: protocol.Command) -> str:
         """Go on after pause, freeze or park."""

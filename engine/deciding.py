@@ -14,13 +14,14 @@ import time
 from engine.client.protocol import Command
 from engine.halting import Refusal
 from engine.laboratory import Laboratory
-from engine.persons import Person, Persons
+from engine.persons import NOBODY, Person, Persons
 from store import events as ev
 from store.signatures import said
 from store.state import Request
 
 TICK_SECONDS = 5.0
 MAX_REASON = 1_000
+MAX_SECONDS = 86_400.0
 
 
 class Deciding:
@@ -29,6 +30,9 @@ class Deciding:
     def __init__(self, laboratory: Laboratory) -> None:
         self.lab, self.runtime = laboratory, laboratory.runtime
         self.persons = Persons(self.runtime)
+        decided = [one for one in self.runtime.state.requests.values() if one.decision == "approve"]
+        # By vote, and an engine may have died before it was done.
+        self._to_cancel = {one.id for one in decided if one.subject == "cancel"}
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -38,7 +42,7 @@ class Deciding:
         if command.program and not request.program.startswith(command.program):
             raise Refusal(f"{request.id} is about program {request.program[:12]}, not {command.program[:12]}")
         person = await self.persons.identify(command, request.id, request.program, request.tier)
-        request = self._pending(request.id)  # while a signature was checked, somebody may have been faster
+        request = await self._still_pending(request)
         decision: ev.Decision = command.name  # type: ignore[assignment]
         if decision == "approve":
             self._may_approve(request, person, command)
@@ -46,7 +50,7 @@ class Deciding:
         effect = self._takes_effect(request, now) if decision == "approve" else now
         vote = ev.ApprovalVoted(
             request.id, decision, person.name, request.program, said(command.reason), round(effect, 3),
-            max(0.0, round(command.seconds, 1)), min(1.0, max(0.0, command.seen)), person.signed,
+            min(MAX_SECONDS, max(0.0, round(command.seconds, 1))), min(1.0, max(0.0, command.seen)), person.signed,
         )  # fmt: skip
         await self.runtime.commit(vote, person.actor)
         await self._settle(request)
@@ -54,6 +58,8 @@ class Deciding:
 
     def _may_approve(self, request: Request, person: Person, command: Command) -> None:
         """Raise `Refusal` where this person cannot approve this now."""
+        if person.name == NOBODY:
+            raise Refusal("an approval needs the name of whoever gives it")
         own = next((vote for vote in request.approvals if vote.who == person.name), None)
         if own is not None:
             raise Refusal(
@@ -76,11 +82,16 @@ class Deciding:
             raise Refusal(f"{request.id} is of risk R3: an approval needs a reason")
 
     def _takes_effect(self, request: Request, now: float) -> float:
-        """When an approval that is given now counts; never after the request has expired."""
+        """When an approval that is given now counts.
+
+        The time to undo it ends before the request expires; the wait of the gravest risk is never made shorter.
+        """
         gate = self.runtime.config.gate
         wait = {"R1": gate.undo_seconds, "R3": 60 * gate.cool_off_minutes}.get(request.risk, 0.0)
         if request.subject != "program":
             wait = 0.0
+        if request.risk == "R3":
+            return now + wait
         return min(now + wait, max(now, request.expires - 1.0))
 
     def _told(self, request: Request, decision: ev.Decision, wait: float) -> str:
@@ -98,7 +109,7 @@ class Deciding:
         """Take one's own answer back, before it takes effect."""
         request = self._pending(command.target)
         person = await self.persons.identify(command, request.id, request.program, request.tier)
-        request = self._pending(request.id)
+        request = await self._still_pending(request)
         if all(vote.who != person.name for vote in request.votes):
             raise Refusal(f"{request.id} has no answer of yours to take back")
         await self.runtime.commit(ev.ApprovalWithdrawn(request.id, person.name), person.actor)
@@ -110,10 +121,15 @@ class Deciding:
             (r for r in state.pending if target and r.experiment == target), None
         )
         if found is None:
-            raise Refusal(f"no pending request {target!r}; `asi approvals` lists them")
+            raise Refusal(f"no pending request {target[:40]!r}; `asi approvals` lists them")
         if found.decision is not None:
             raise Refusal(f"{found.id} was decided already: {found.decision} by {found.who}")
         return found
+
+    async def _still_pending(self, request: Request) -> Request:
+        """The request as it stands: while a signature was checked somebody may have been faster, or its time be up."""
+        await self._settle(request)
+        return self._pending(request.id)
 
     # --- votes --------------------------------------------------------------------------------------------------------
 
@@ -129,7 +145,7 @@ class Deciding:
         else:
             subject, experiment = "cancel", command.target
             if experiment not in state.experiments or not state.experiments[experiment].open:
-                raise Refusal(f"no open experiment {experiment!r}; a vote is on `pause` or on an open experiment")
+                raise Refusal(f"no open experiment {experiment[:40]!r}; a vote is on `pause` or on an open experiment")
         if any(one.subject == subject and one.experiment == experiment for one in state.pending):
             raise Refusal("that is being voted on already; `asi approvals` lists it")
         person = await self.persons.identify(command, command.target)
@@ -156,8 +172,10 @@ class Deciding:
             changed = asyncio.ensure_future(self.runtime.changed())
             for request in self.runtime.state.pending:
                 await self._settle(request)
+            for name in list(self._to_cancel):
+                await self._cancel(self.runtime.state.requests[name])
             now = time.time()
-            moments = [moment for r in self.runtime.state.pending for moment in (r.expires, r.takes_effect) if moment]
+            moments = [request.takes_effect or request.expires for request in self.runtime.state.pending]
             wait = min([TICK_SECONDS, *(max(0.01, moment - now) for moment in moments)])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -178,22 +196,32 @@ class Deciding:
             names = ", ".join(vote.who for vote in request.approvals)
             reasons = "; ".join(vote.reason for vote in request.approvals if vote.reason)
             await self._decide(request, "approve", names, reasons)
-        elif now >= request.expires:
+        elif now >= request.expires and not request.takes_effect:
             await self._decide(request, "expire", "clock", "nobody decided in time")
 
     async def _decide(self, request: Request, decision: ev.Decision, who: str, reason: str) -> None:
         until = 0.0
         if decision == "approve" and request.subject == "program":
             until = round(time.time() + 3600 * self.runtime.config.gate.approval_hours, 3)
-        await self.runtime.commit(
-            ev.ApprovalDecided(
-                request.experiment, request.program, request.tier, decision, who, request.id, reason[:MAX_REASON],
-                request.rule, until, request.cpu_seconds,
-            ),
-            f"person:{who}" if decision in ("approve", "reject") else "engine",
+        decided = ev.ApprovalDecided(
+            request.experiment, request.program, request.tier, decision, who, request.id, reason[:MAX_REASON],
+            request.rule, until, request.cpu_seconds,
         )  # fmt: skip
+        actor = f"person:{who}" if decision in ("approve", "reject") else "engine"
         if decision == "approve" and request.subject == "pause":
+            self.runtime.emit(decided, actor)  # to disk with the pause itself: no crash comes between them
             with contextlib.suppress(Refusal):  # it stands still already
                 await self.lab.halting.pause(f"by vote {request.id}: {who}", f"person:{who}")
-        elif decision == "approve" and request.subject == "cancel":
-            await self.lab.cancel(request.experiment, who, f"by vote {request.id}")
+            return
+        await self.runtime.commit(decided, actor)
+        if decision == "approve" and request.subject == "cancel":
+            self._to_cancel.add(request.id)
+            await self._cancel(self.runtime.state.requests[request.id])
+
+    async def _cancel(self, request: Request) -> None:
+        """End an experiment by vote; where the loop has not begun yet, `run` tries it again."""
+        entry = self.runtime.state.experiments.get(request.experiment)
+        with contextlib.suppress(Refusal):
+            if entry is not None and entry.open:
+                await self.lab.cancel(request.experiment, request.who, f"by vote {request.id}")
+            self._to_cancel.discard(request.id)

@@ -1,4 +1,7 @@
-"""Which experiments are tests of attention: known to the engine and to nobody who reads the journal, until decided.
+"""Which experiments are tests of attention: what a supervisor is shown of one does not say so until it is decided.
+
+The journal never says anything untrue, so whoever reads its raw records can guess: a test has no agent's call, and the
+vetting on record is its parent's. It keeps attention honest among people who want that, and is no secret from others.
 
 While there are such tests every proposal carries a seal, the hash of a nonce, its id and what it is. Nonces and truth
 stand in `attention.json` of the run directory (0600), on disk before the experiment is opened. After the decision the
@@ -62,6 +65,7 @@ class Decoys:
         self.share, self._seed = share if root is not None else 0.0, seed
         self._path = root / FILE if root is not None else None
         self._truths = _read(self._path) if self._path is not None else {}
+        self._standings: dict[tuple[str, str], Standing] = {}  # by experiment and seal: asked for at every event
         self._writing = threading.Lock()
         self._wanted = [0]
 
@@ -113,16 +117,20 @@ class Decoys:
             known = {**self._truths, experiment: truth}
             atomic_write(self._path, msgspec.json.encode(_Kept(VERSION, known)))
             self._truths = known
+            self._standings = {}
         return seal_of(experiment, truth)
 
     def standing(self, entry: Experiment) -> Standing:
         """What an experiment is; `unknown` where it is sealed and nothing here opens its seal."""
         if not entry.seal:
             return "real"
-        truth = self._truths.get(entry.id)
-        if truth is None or seal_of(entry.id, truth) != entry.seal:
-            return "unknown"
-        return "decoy" if truth.what else "real"
+        known = self._standings.get((entry.id, entry.seal))
+        if known is None:
+            truth = self._truths.get(entry.id)
+            if truth is None or seal_of(entry.id, truth) != entry.seal:
+                return "unknown"
+            known = self._standings[entry.id, entry.seal] = "decoy" if truth.what else "real"
+        return known
 
     def is_decoy(self, entry: Experiment) -> bool:
         """Whether an experiment is a test. Raises `DecoysError` where that is not known: then it must not run."""

@@ -113,6 +113,9 @@ class Machine(Gating):
         seed = parked.seed if parked else self.wanted_seed()
         if seed is None:
             return await self.score()
+        if self.barred():
+            self.doing("autonomy is A0: nothing trains")
+            return await self.runtime.until(lambda _: not self.barred() or not self.entry.open)
         if not self.approved():
             return await self.gate()
         await self.train_seed(seed, parked)

@@ -70,6 +70,9 @@ async def adopt_signers(runtime: Runtime, config: RunConfig) -> None:
             raise Unusable(f"[gate] allowed_signers: {path.name}: {error}") from error
     sha = await runtime.put(text) if text else ""
     if sha != runtime.state.signers:
+        if runtime.state.signers:
+            change = f"are now those of {', '.join(people)}" if text else "are not asked for any more"
+            runtime.note(f"[gate] allowed_signers was changed: signatures {change}", "warning")
         await runtime.commit(ev.SignersAdopted(sha, people if text else []))
 
 
@@ -96,16 +99,16 @@ class Governing:
         if len(command.program.encode()) > MAX_POLICY:
             raise Refusal(f"the policy is larger than {MAX_POLICY // 1024} kB")
         try:
-            policy = parse_policy(command.program)
+            policy = await asyncio.to_thread(parse_policy, command.program)
         except PolicyError as error:
             raise Refusal(f"{error}; the policy {self.runtime.state.policy_name} stays in force") from error
         sha = await self.runtime.put(command.program)
         person = await self.persons.identify(command, "policy", sha)
-        odd = warning(policy)
+        odd = await asyncio.to_thread(warning, policy)
+        self.lab.policy = policy  # with the event, which is folded before anything else is asked
         await self.runtime.commit(
             ev.PolicyAdopted(sha, policy.name, person.name, said(command.reason), odd, person.signed), person.actor
         )
-        self.lab.policy = policy
         return f"policy {policy.name} ({sha[:12]}) is in force" + (f"; warning: {odd}" if odd else "")
 
     async def autonomy(self, command: Command) -> str:

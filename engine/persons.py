@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from engine.runtime import Runtime
 from store import backwards
 from store import events as ev
 from store.signatures import FRESH_SECONDS, Nonces, SignatureError, Statement, genesis_of, receive, said
+
+NOBODY = "unknown"
+TAKEN = frozenset(("policy", "engine", "guard", "clock", "ledger", "nobody", "the fork"))
+"""Names by which the record calls those who are no person."""
+_PARTING = re.compile(r"[,:;]")
 
 
 class Person(NamedTuple):
@@ -62,6 +68,8 @@ class Persons:
         return Person(self._listed(found.who), f"person:{found.who}", found.signed)
 
     def _listed(self, name: str) -> str:
+        if name in TAKEN:
+            raise Refusal(f"{name} is what the record calls something else; a person needs another name")
         listed = self.runtime.config.gate.supervisors
         if listed and name not in listed:
             raise Refusal(f"{name} is no supervisor of this run ([gate] supervisors: {', '.join(listed)})")
@@ -77,10 +85,13 @@ def _recent(journal: Path, seq: int) -> Iterator[ev.Record]:
 
 
 def login_of(who: str) -> str:
-    """The person behind `login@address`: two windows, or two connections, are one person."""
-    return said(who.partition("@")[0])[:200] or "unknown"
+    """The person behind `login@address`: two windows, or two connections, are one person.
+
+    Without what parts several names from each other in a decision.
+    """
+    return _PARTING.sub("_", said(who.partition("@")[0])[:200]) or NOBODY
 
 
 def actor_of(command: Command) -> str:
     """As the journal names whoever gave a command, with the address they came from."""
-    return f"person:{command.who[:200] or 'unknown'}"
+    return f"person:{said(command.who)[:200] or NOBODY}"

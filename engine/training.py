@@ -87,6 +87,10 @@ class Training(Standing):
         known = self.lab.decoys.standing(self.entry) == "real"
         return known and still_holds(self.entry, self.lab.tier, time.time())
 
+    def barred(self) -> bool:
+        """Whether nothing may be launched for it, approved or not: at A0 the run only proposes."""
+        return self.runtime.state.autonomy == "A0" and self.entry.origin != "baseline"
+
     async def train_seed(self, seed: int, parked: Trial | None) -> None:
         """Train one seed, from the cache where the same trial has run on this machine."""
         entry, tier = self.entry, self.lab.tier
@@ -100,7 +104,7 @@ class Training(Standing):
             return
         self.doing(f"waits for a slot to train seed {seed}")
         async with self.lab.slots.hold(baseline=baseline, urgent=self.id == self.lab.baseline):
-            if self.runtime.state.phase != "running" or self.entry.held or not self.approved():
+            if self.runtime.state.phase != "running" or self.entry.held or self.barred() or not self.approved():
                 return  # things have changed while it waited; what they are now is looked at anew
             lack = lacking(self.runtime.state, self.runtime.config.budget, entry.predicted_cpu_seconds)
             if lack is not None:

@@ -50,12 +50,15 @@ class Accounting:
         self.launches = self.signatures = 0
         self._genesis = ""
         self._signers = ""
+        self._armed = False
         self._nonces: set[str] = set()
         self._ballots: dict[str, dict[str, Ballot]] = {}
         self._approved: dict[tuple[str, str, str], Approval] = {}
         self._launched: set[str] = set()
         self._tests: set[str] = set()
         self._takers: dict[type, Callable[[ev.Record], None]] = {
+            ev.EngineStarted: self._engine,
+            ev.RunArmed: self._engine,
             ev.SignersAdopted: self._adopt_signers,
             ev.PolicyAdopted: self._adopt_policy,
             ev.AutonomyChanged: self._change_autonomy,
@@ -79,9 +82,15 @@ class Accounting:
 
     # --- signatures ---------------------------------------------------------------------------------------------------
 
+    def _engine(self, record: ev.Record) -> None:
+        self._armed = isinstance(record.data, ev.RunArmed)
+
     def _adopt_signers(self, record: ev.Record) -> None:
+        """Signers come from the configuration, which an engine reads once: before it arms."""
         event = record.data
         assert isinstance(event, ev.SignersAdopted)
+        if self.state.signers and (self._armed or record.actor != "engine"):
+            self.bad(record, "the signers were changed while an engine worked, which no engine does")
         self._signers = ""
         if not event.signers:
             return
@@ -184,7 +193,7 @@ class Accounting:
         holds = self._signed(record, wanted, event.who)
         if event.program != request.program:
             self.bad(record, "an answer about another program than its request's")
-        elif record.time > request.expires:
+        elif record.time > request.expires and not request.takes_effect:
             self.bad(record, "an answer after its request had expired")
         elif request.decision is not None:
             self.bad(record, "an answer after its request was decided")
@@ -208,7 +217,7 @@ class Accounting:
             return
         covers = Approval(event.until, event.cpu_seconds)
         if not event.request:
-            if event.who == "policy":
+            if event.who == "policy" and not record.actor.startswith("person:"):
                 self._approved[bound] = covers
             else:
                 self.bad(record, f"approval by {clean(event.who, 60)} answers no request")
@@ -230,8 +239,8 @@ class Accounting:
         if request.risk == "R4":
             return "approval of what touches the supervision itself, which can only be rejected"
         ballots = self._ballots.get(request.id)
-        if ballots is None and request.people == 1 and not self.state.signers:
-            # Decisions were once recorded without the answers that led to them.
+        if ballots is None and request.people == 1 and not (self.state.policy or self.state.signers):
+            # Before policies were on record, decisions were recorded without the answers that led to them.
             return "approval came after its request had expired" if record.time > request.expires else ""
         approving = {who: ballot for who, ballot in (ballots or {}).items() if ballot.decision == "approve"}
         named = {name.removeprefix("person:") for name in event.who.split(", ")}

@@ -149,7 +149,9 @@ class Gate(_Table, frozen=True):
     cool_off_minutes: Annotated[
         float, Meta(ge=0, le=1e6, description="before an approval of risk R3 takes effect")
     ] = 5.0
-    approval_hours: Annotated[float, Meta(gt=0, le=1e9, description="an approval allows launches for so long")] = 72.0
+    approval_hours: Annotated[
+        float, Meta(ge=0.001, le=1e9, description="an approval allows launches for so long")
+    ] = 72.0
     budget_factor: Annotated[
         float, Meta(ge=1, le=1e6, description="an approval covers so many times the predicted cost of all seeds")
     ] = 3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 MAX_BYTES = 1024 * 1024
+MOST_PARTS = 32
+"""A key may have so many parts: what `tomllib` needs for one grows with their square."""
 
 Key = tuple[str | int, ...]
 """Where something stands: the keys from the top; a number counts the entries of a list, from 0."""
@@ -34,9 +37,13 @@ class TomlFile:
 
     def data(self) -> dict[str, Any]:
         """What the file holds. Raises `self.error` where it is no TOML."""
+        if (found := _LONG_KEY.search(self.text)) is not None:
+            line = self.text.count("\n", 0, found.start()) + 1
+            column = found.start() - self.text.rfind("\n", 0, found.start())
+            raise self.error(f"{self.name}:{line}:{column}: a key of more than {MOST_PARTS} parts")
         try:
             return tomllib.loads(self.text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
             raise self.error(self._syntax_error(str(error))) from None
 
     def wrong(self, path: Key, message: str) -> TomlError:
@@ -60,7 +67,7 @@ class TomlFile:
             raise self.wrong(path, f"{self.describe(path)}: {words}") from None
 
     def _refuse_unknown(self, data: dict[str, Any], kind: type, path: Key) -> None:
-        known = get_type_hints(kind)
+        known = _hints(kind)
         for key, value in data.items():
             here = (*path, key)
             if key not in known:
@@ -126,6 +133,11 @@ def _bare(hint: Any) -> Any:
     return kinds[0] if optional and get_origin(hint) is not Literal else hint
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
@@ -137,7 +149,7 @@ def _hint(kind: Any, path: Key) -> Any:
         if isinstance(part, int):
             kind = get_args(kind)[0] if get_origin(kind) is list else None
         else:
-            kind = get_type_hints(kind).get(part) if _is_struct(kind) else None
+            kind = _hints(kind).get(part) if _is_struct(kind) else None
     return _bare(kind)
 
 
@@ -179,6 +191,7 @@ def _plain(message: str, hint: Any) -> str:
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MOST_PARTS}}}")
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_PATH})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*()({_PATH})\s*=")
 

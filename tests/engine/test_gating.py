@@ -18,6 +18,8 @@ from engine.approving import allowance, still_holds
 from engine.client.protocol import Command
 from engine.client.rundir import RunPaths
 from engine.deciding import Deciding
+from engine.decoys import Decoys
+from engine.experiment import Machine
 from engine.governance import Governing, Unusable, adopt_policy, adopt_signers
 from engine.halting import Refusal
 from engine.runtime import Runtime
@@ -175,6 +177,78 @@ async def test_what_nobody_decides_is_a_refusal_and_what_was_approved_in_time_is
             await home.say("approve", "ada", "R9999")
 
 
+async def test_an_answer_that_comes_after_the_end_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path) as home:
+        request, grave = await home.asked(seconds=50.0), await home.asked(people=2, risk="R3", name="e0002")
+        clock = time.time
+        monkeypatch.setattr(time, "time", lambda: clock() + 70.0)  # the clock is set, before anybody has noticed
+        with pytest.raises(Refusal, match="decided already: expire by clock"):
+            await home.say("approve", "ada", request.id)
+        with pytest.raises(Refusal, match="decided already: expire by clock"):
+            await home.say("undo", "ada", grave.id)
+
+
+async def test_the_wait_of_the_gravest_is_never_shortened(tmp_path: Path) -> None:
+    async with house(tmp_path, cool_off_minutes=0.03) as home:
+        request = await home.asked(people=2, risk="R3", seconds=1.0)
+        for who in ("ada", "bob"):
+            await home.say("approve", who, request.id, program=request.program, reason="read it")
+        await asyncio.sleep(1.3)
+        assert home.runtime.state.requests[request.id].decision is None
+        with pytest.raises(Refusal, match="approved by ada, bob already"):
+            await home.say("approve", "cyd", request.id, program=request.program, reason="me too")
+        assert (await home.decided(request.id)).decision == "approve"
+        late = await home.asked(people=2, risk="R3", seconds=1.0, name="e0002")
+        for who in ("ada", "bob"):
+            await home.say("approve", who, late.id, program=late.program, reason="read it")
+        await asyncio.sleep(1.3)
+        await home.say("reject", "cyd", late.id, reason="wait, no")
+        assert (await home.decided(late.id)).decision == "reject"
+
+
+@pytest.mark.parametrize("who", ["policy", "engine@192.0.2.7", "the fork", "", "@"])
+async def test_nobody_approves_under_the_name_of_what_is_no_person(tmp_path: Path, who: str) -> None:
+    async with house(tmp_path) as home:
+        request = await home.asked()
+        with pytest.raises(Refusal, match="name"):
+            await home.say("approve", who, request.id)
+
+
+async def test_a_name_that_looks_like_two_is_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        request = await home.asked()
+        await home.say("approve", "ada, bob\x1b[2J@\x07", request.id)
+        assert (await home.decided(request.id)).who == "ada_ bob [2J"
+        prefixed = await home.asked(name="e0002")
+        await home.say("approve", "person:ada", prefixed.id, seconds=1e308, seen=1e308)
+        assert (await home.decided(prefixed.id)).who == "person_ada"
+        assert prefixed.votes[0].seconds <= 86_400
+
+
+async def test_a_vote_that_passes_before_the_loop_has_begun_is_carried_out(tmp_path: Path) -> None:
+    begun = False
+
+    async def cancel(experiment: str, who: str, reason: str) -> None:
+        if not begun:
+            raise Refusal("the loop has not begun yet")
+        await home.runtime.commit(ev.ExperimentClosed(experiment, "rejected", reason))
+
+    async with house(tmp_path, supervisors=["ada", "bob"]) as home:
+        home.lab.cancel = cancel
+        await home.propose()
+        await home.say("vote", "ada", "e0001")
+        await home.say("approve", "ada", "R0001")
+        await home.say("approve", "bob", "R0001")
+        assert home.runtime.state.experiments["e0001"].open
+        begun = True
+        again = Deciding(home.lab)  # as an engine that starts after a crash in between
+        working = asyncio.create_task(again.run())
+        async with asyncio.timeout(5.0):
+            await home.runtime.until(lambda state: not state.experiments["e0001"].open)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
 async def test_nothing_is_approved_while_the_run_may_only_propose(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         request = await home.asked()
@@ -185,6 +259,31 @@ async def test_nothing_is_approved_while_the_run_may_only_propose(tmp_path: Path
             await home.governing.autonomy(Command(1, "autonomy", "ada", "A9"))
         await home.say("reject", "ada", request.id)
         assert (await home.decided(request.id)).decision == "reject"
+
+
+async def test_what_was_approved_waits_too_while_the_run_may_only_propose(tmp_path: Path) -> None:
+    async with house(tmp_path, undo_seconds=0.0) as home:
+        request = await home.asked()
+        await home.say("approve", "ada", request.id)
+        await home.governing.autonomy(Command(1, "autonomy", "ada", "A0"))
+        home.lab.decoys, home.lab.tier = Decoys(), "probe"
+        machine: Any = Machine(home.lab, "e0001")
+        launched: list[int] = []
+
+        async def train_seed(seed: int, parked: object) -> None:
+            launched.append(seed)
+
+        machine.parked, machine.wanted_seed, machine.train_seed = (lambda: None), (lambda: 0), train_seed
+        waiting = asyncio.create_task(machine.train())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        assert launched == []
+        await home.governing.autonomy(Command(1, "autonomy", "ada", "A2"))
+        async with asyncio.timeout(5.0):
+            await waiting
+            await machine.train()
+        assert launched == [0]
+        assert len(home.runtime.state.requests) == 1
 
 
 async def test_supervisors_vote(tmp_path: Path) -> None:
@@ -244,6 +343,11 @@ async def test_a_policy_that_is_wrong_leaves_the_old_one(tmp_path: Path) -> None
         # The file says something else by now: what a person put in force is what counts.
         (home.runtime.paths.root / "policy.toml").write_text(built_in("trusting"))
         assert (await adopt_policy(home.runtime, home.config)).name == "paranoid"
+        hostile = 'version = 1\nname = "x"\na' + ".b" * 100_000 + " = 1\n"
+        with pytest.raises(Refusal, match="more than 32 parts"):
+            await home.governing.policy(Command(1, "policy", "ada", program=hostile))
+        with pytest.raises(Refusal, match="not valid TOML"):
+            await home.governing.policy(Command(1, "policy", "ada", program="version = " + "9" * 5_000))
         open_to_all = 'version = 1\nname = "open"\ndefault = "allow"\n'
         assert "warning" in await home.governing.policy(Command(1, "policy", "ada", program=open_to_all))
 
@@ -307,3 +411,14 @@ async def test_signers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     async with house(tmp_path, allowed_signers=str(tmp_path / "signers")) as home:
         with pytest.raises(Unusable, match="allowed_signers"):
             await adopt_signers(home.runtime, home.config)
+
+
+async def test_signers_that_were_changed_are_a_warning(tmp_path: Path) -> None:
+    _, public = new_key(tmp_path, "ada")
+    (tmp_path / "signers").write_text(f"ada {public}\n")
+    async with house(tmp_path, allowed_signers=str(tmp_path / "signers")) as home:
+        await adopt_signers(home.runtime, home.config)
+        assert home.runtime.state.notes == []
+        await adopt_signers(home.runtime, RunConfig(name="run"))
+        assert "not asked for any more" in home.runtime.state.notes[-1].text
+        assert home.runtime.state.notes[-1].level == "warning"

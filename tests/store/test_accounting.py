@@ -152,6 +152,32 @@ def test_old_decisions_without_answers_stay_valid(tmp_path: Path, signers: str) 
         book.decide("ada")
         book.launch()
         only(book, *words)
+    ruled = Book(tmp_path / "ruled")
+    ruled.tell(ev.PolicyAdopted(ruled.blobs.put("version = 1"), "cautious", "default"))
+    ruled.propose()
+    ruled.ask()
+    ruled.decide("ada")
+    ruled.launch()
+    only(ruled, "by ada, of whom", "without an approval")
+
+
+def test_a_person_is_not_the_policy(tmp_path: Path) -> None:
+    book = Book(tmp_path / "run")
+    book.propose()
+    book.tell(ev.ApprovalDecided("e0001", book.program, "probe", "approve", "policy"), "person:policy")
+    book.launch()
+    only(book, "by policy answers no request", "without an approval")
+
+
+def test_the_gravest_may_be_decided_after_its_request_has_expired(tmp_path: Path) -> None:
+    book = Book(tmp_path / "run")
+    book.propose()
+    book.ask(people=2, risk="R3")
+    book.vote("ada", wait=700.0)
+    book.vote("bob", wait=700.0)
+    book.decide("ada, bob", after=710.0)
+    book.launch()
+    only(book)
 
 
 def test_a_test_of_attention_was_sealed_and_never_runs(tmp_path: Path) -> None:
@@ -180,6 +206,17 @@ def test_only_a_person_changes_the_rules(tmp_path: Path) -> None:
     book.tell(ev.AutonomyChanged("A3", "why not"))
     book.tell(ev.PolicyAdopted(policy, "trusting", "policy.toml"))
     only(book, "autonomy was raised", "policy was changed")
+
+
+def test_signers_are_changed_by_an_engine_that_begins_and_by_nobody_else(tmp_path: Path, signers: str) -> None:
+    book = Book(tmp_path / "run", signers)
+    adopted = book.events[-1][2]
+    book.tell(ev.EngineStarted(1, "0", "boot"))
+    book.tell(adopted)
+    book.tell(ev.RunArmed("L2", 1, 1.0, 1, 1))
+    only(book)
+    book.tell(adopted)
+    only(book, "signers were changed")
 
 
 # --- with signatures -------------------------------------------------------------------------------------------------
