@@ -290,11 +290,11 @@ class AsiApp(OrdersApp):
         elif target:
             self.tell(f"nothing here is called {target[:40]!r}", bad=True)
 
-    def read(self, experiment: str) -> None:
-        """Show what the agents said for an experiment."""
+    def read(self, experiment: str, block: str = "") -> None:
+        """Show what the agents said for an experiment, from one block on where that is named."""
         screen = self.go("3")
         assert isinstance(screen, TranscriptsScreen)
-        screen.choose(experiment)
+        screen.choose(experiment, block)
 
     def brief(self) -> None:
         """Show the morning brief."""

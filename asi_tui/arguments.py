@@ -17,7 +17,8 @@ def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> arg
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, about: str, run: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about[:1].upper() + about[1:] + ".")
+        told = about[:1].upper() + about[1:]
+        added = commands.add_parser(name, help=about, description=told if told.endswith("?") else f"{told}.")
         if run:
             added.add_argument("run", nargs="?", metavar="RUN", help="name or path of the run (default: the latest)")
         return added

@@ -147,12 +147,12 @@ def _request(state: RunState, one: Request, now: float) -> Item:
 
 
 def meter_words(found: Attention) -> str:
-    """The rubber-stamp meter in a line: `last hour: 7 decided, 86 % approved, median 40 s after the question, …`."""
+    """The rubber-stamp meter in a line: `last hour: 7 decided, 86% approved, median after 40 s, 12 s on the card`."""
     if not found.decided:
         return ""
     parts = [f"last hour: {found.decided} decided, {found.approved or 0:.0%} approved"]
     if found.waited is not None:
-        parts.append(f"median {words.span(found.waited)} after the question")
+        parts.append(f"median after {words.span(found.waited)}")
     if found.seconds is not None:
         parts.append(f"{words.span(found.seconds)} on the card")
     if found.fast:

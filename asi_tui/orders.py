@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,12 +81,16 @@ class OrdersApp(App[None]):
 
     def order(self, name: str, **fields: Any) -> None:
         """Send a command to the engine and say how it went."""
-        self.start_worker(self._order(name, fields))
+        self.start_worker(self._order(name, str, fields))
 
-    async def _order(self, name: str, fields: dict[str, Any]) -> None:
+    def order_saying(self, said: Callable[[str], str], name: str, **fields: Any) -> None:
+        """The same, in the words that `said` makes of the engine's."""
+        self.start_worker(self._order(name, said, fields))
+
+    async def _order(self, name: str, said: Callable[[str], str], fields: dict[str, Any]) -> None:
         try:
             answer = await self.send(name, **fields)
-            text = answer.text or f"{name}: done" if answer.ok else f"{name} refused: {answer.error}"
+            text = said(answer.text) or f"{name}: done" if answer.ok else f"{name} refused: {answer.error}"
             bad = not answer.ok
         except (NotConnected, SignatureError) as error:
             text, bad = f"{name} was not sent: {error}", True

@@ -163,6 +163,15 @@ def person(who: str) -> str:
     return who.removeprefix("person:")
 
 
+DECIDED: dict[str, str] = {
+    "approve": "approved",
+    "reject": "rejected",
+    "defer": "put off",
+    "expire": "expired",
+}
+"""What has become of a request, or what somebody has said to it."""
+
+
 def drill(armed: RunArmed) -> str:
     """The last arming drill: `drill 4 dead in 6 ms`."""
     return f"drill {armed.processes} dead in {armed.killed_ms:.0f} ms"

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from asi_tui.commands.common import DONE, FAILED, USAGE, CommandError, find_run
-from asi_tui.commands.look import print_json
+from asi_tui.blind import Me, blind
+from asi_tui.commands.common import DONE, FAILED, USAGE, CommandError, find_run, login
+from asi_tui.commands.look import load_state, print_json
 from asi_tui.safe import clean
 from engine.client.protocol import AuditLine, Verified
 from engine.client.rundir import RunPaths
@@ -46,7 +47,7 @@ def audit(options: argparse.Namespace) -> int:
     keeps = _wanted(options)
     try:
         found: Iterator[AuditLine] | collections.deque[AuditLine]
-        found = _lines(root, keeps)
+        found = _lines(root, keeps, bool(options.who))
         if options.last:
             found = collections.deque(found, options.last)
         if options.json:
@@ -103,9 +104,14 @@ def _people(record: ev.Record) -> set[str]:
     return people | {name.partition("@")[0] for name in people} | {record.actor}
 
 
-def _lines(root: Path, keeps: Callable[[ev.Record, str, bool], bool]) -> Iterator[AuditLine]:
+def _lines(root: Path, keeps: Callable[[ev.Record, str, bool], bool], by_name: bool) -> Iterator[AuditLine]:
+    """What is kept, in words; what others have answered where this person has yet to decide is not told.
+
+    by_name: records are sought by who did something, so that finding one would tell who it was.
+    """
     from store.audit import describe
 
+    state, me = load_state(root), Me(login(), {})
     requests: dict[str, str] = {}
     tiers: dict[str, set[str]] = {}
     for record in read(RunPaths(root).journal):
@@ -119,10 +125,13 @@ def _lines(root: Path, keeps: Callable[[ev.Record, str, bool], bool]) -> Iterato
             promotion = bool(known) and event.tier not in known
             known.add(event.tier)
         if keeps(record, experiment, promotion):
-            yield AuditLine(
+            line = AuditLine(
                 record.seq, record.time, record.actor, event.kind, experiment, describe(record), record.hash,
                 record.prev,
             )  # fmt: skip
+            shown = blind(state, me, line)
+            if shown is line or not by_name:
+                yield shown
 
 
 # --- whether they are whole ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from asi_tui.commands.common import DONE, USAGE, CommandError, find_run, latched_words
+from asi_tui.blind import Me, is_sealed
+from asi_tui.commands.common import DONE, USAGE, CommandError, find_run, latched_words, login
 from asi_tui.safe import clean, clean_lines
 from asi_tui.words import scored, span
 from engine.client.records import read_latch
@@ -153,7 +154,9 @@ def approvals(options: argparse.Namespace) -> int:
     root = find_run(options.run)
     state = load_state(root)
     if options.json:
-        print_json(state.pending)
+        me = Me(login(), {})
+        hidden = [msgspec.structs.replace(one, votes=[]) if is_sealed(one, me) else one for one in state.pending]
+        print_json(hidden)
         return DONE
     if not state.pending:
         print("nothing waits for approval")
@@ -180,7 +183,10 @@ def _pending(state: RunState, request: Request) -> list[str]:
         f"      rule: {request.rule}; becomes a refusal in {left}; {cost}",
     ]
     if request.takes_effect:
-        lines.append(f"      approved; takes effect in {span(max(0.0, request.takes_effect - time.time()))}")
+        # Enough people have answered: there is nobody left who would have to decide without knowing.
+        by = ", ".join(vote.who.removeprefix("person:") for vote in request.approvals)
+        left = span(max(0.0, request.takes_effect - time.time()))
+        lines.append(f"      approved by {by}; takes effect in {left}; asi undo {request.id}")
     for finding in entry.findings:
         line = f" (line {finding.line})" if finding.line else ""
         lines.append(f"      {finding.severity}: {finding.kind}: {finding.message}{line}")

@@ -189,7 +189,7 @@ def ps(options: argparse.Namespace) -> int:
         latched = latched_words(root, pid is not None)
         if latched:
             state = f"{f'pid {pid}  ' if pid else ''}{latched}"
-        alive = f"  {len(sandboxes)} sandboxes" if sandboxes else ""
+        alive = f"  {len(sandboxes)} sandbox{'es' if len(sandboxes) > 1 else ''}" if sandboxes else ""
         print(f"{root.name:<{width}}  {state}{alive}  {root}")
     return DONE
 

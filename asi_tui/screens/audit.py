@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from asi_tui import words
+from asi_tui.blind import Me, blind
 from asi_tui.lines import BLANK, Row, Span, clip, fit, pad, paragraph, restyle, row, rule, tagged
 from asi_tui.records import PAGE, Filter, Records, look_of, said, subject, who
-from asi_tui.screens.approvals.votes import Me, blind
 from asi_tui.screens.base import Watch
 from asi_tui.screens.keys import Key
 from engine.client.protocol import AuditLine, Verified

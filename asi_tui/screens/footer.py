@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from asi_tui.lines import Row, Span, row, spread, tagged, width_of
+from asi_tui.lines import Row, Span, fit, row, spread, tagged, width_of
 from asi_tui.model import Model
 from asi_tui.screens.keys import Key, Question
 
 TYPING_ROOM = 10
 """Cells that stay for the answer before a question takes its short form."""
+
+LEAST_TYPING_ROOM = 12
+"""Cells that stay for it in any case, whatever of the question has to go."""
 
 STOP_TARGET = "key:stop"
 
@@ -21,6 +24,8 @@ def question_row(question: Question, typed: str, room: int) -> Row:
     text = question.text
     if question.short and cell_len(text) + TYPING_ROOM > room:
         text = question.short
+    if cell_len(text) + LEAST_TYPING_ROOM > room:
+        text = fit(text, max(1, room - LEAST_TYPING_ROOM))
     tail = max(8, room - cell_len(text) - 4)
     return row((f" {text} ", "bar.strong"), (typed[-tail:], "bar"), ("▏", "bar.strong"))
 

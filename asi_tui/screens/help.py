@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asi_tui.lines import BLANK, Row, beside, clip, fit, paragraph, row, rule
+from asi_tui.lines import BLANK, Row, beside, fit, paragraph, row, rule
 from asi_tui.screens.base import Watch
 from asi_tui.screens.keys import Key
 
@@ -60,7 +60,10 @@ class HelpScreen(Watch):
     def _keys(self, width: int) -> list[Row]:
         rows = [rule(f"keys on {self._about}", width)]
         shown = (key for key in self._listed if key.names != ("?",))
-        rows += [clip(row((f"   {fit(key.shown, 6)}", "strong"), key.help), width) for key in shown]
+        for key in shown:
+            first, *others = paragraph(key.help, width - 9, "", "") or [BLANK]
+            rows.append((*row((f"   {fit(key.shown, 6)}", "strong")), *first))
+            rows += [(*row(" " * 9), *line) for line in others]
         stop = "or F12: EMERGENCY STOP. Freezes everything at once, kills after 10 s; pressed again it kills now. "
         first, *others = paragraph(stop + "Works without the engine.", width - 11, "", "")
         rows += [(*row(("   Ctrl+\\ ", "bad")), *first), *((*row(" " * 11), *line) for line in others)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asi_tui import words
 from asi_tui.screens.base import Watch
-from asi_tui.screens.keys import Key
+from asi_tui.screens.keys import Key, Question
 
 
 def voters(screen: Watch) -> int:
@@ -24,9 +24,14 @@ def steering_keys(screen: Watch, experiment: str) -> list[Key]:
                    lambda why: screen.asi.order("hold", target=found.id, reason=why))  # fmt: skip
 
     def cancel() -> None:
-        screen.ask(f"Cancel {title}: its trials end, the rest goes on. Why?",
-                   lambda why: screen.asi.order("cancel", target=found.id, reason=why) if why
-                   else screen.say("not cancelled: it needs a reason"))  # fmt: skip
+        def end(why: str) -> None:
+            if why:
+                screen.asi.order("cancel", target=found.id, reason=why)
+            else:
+                screen.say("not cancelled: it needs a reason")
+
+        text = f"Cancel {title}: its trials end, the rest goes on. Why?"
+        screen.put(Question(text, end, f"Cancel {found.id}. Why?"))
 
     keys = [
         Key(("H",), "H", "release", "let this experiment go on", lambda: screen.asi.order("release", target=found.id))
@@ -38,7 +43,7 @@ def steering_keys(screen: Watch, experiment: str) -> list[Key]:
     keys.append(Key(("C",), "C", "cancel", "end this experiment and its trials (asks for the reason)", cancel))
     if voters(screen) > 1:
         keys.append(Key(("V",), "V", "vote", "let the supervisors vote on cancelling it",
-                        lambda: _vote(screen, found.id, f"cancelling {title}")))  # fmt: skip
+                        lambda: _vote(screen, found.id, f"cancelling {title}", f"cancelling {found.id}")))  # fmt: skip
     return keys
 
 
@@ -47,10 +52,14 @@ def vote_key(screen: Watch) -> list[Key]:
     if voters(screen) < 2 or not screen.model.commands or screen.model.state.phase not in ("running", "armed"):
         return []
     about = "let the supervisors vote on pausing the run"
-    return [Key(("V",), "V", "vote", about, lambda: _vote(screen, "pause", "pausing the run"), False)]
+    return [Key(("V",), "V", "vote", about, lambda: _vote(screen, "pause", "pausing the run", "a pause"), False)]
 
 
-def _vote(screen: Watch, target: str, what: str) -> None:
-    screen.ask(f"Ask for a vote on {what}. Why?",
-               lambda why: screen.asi.order("vote", target=target, reason=why) if why
-               else screen.say("no vote was asked for: it needs a reason"))  # fmt: skip
+def _vote(screen: Watch, target: str, what: str, short: str) -> None:
+    def call(why: str) -> None:
+        if why:
+            screen.asi.order("vote", target=target, reason=why)
+        else:
+            screen.say("no vote was asked for: it needs a reason")
+
+    screen.put(Question(f"Ask for a vote on {what}. Why?", call, f"Vote on {short}. Why?"))

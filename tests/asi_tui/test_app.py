@@ -268,7 +268,7 @@ async def test_a_new_request_does_not_replace_the_card() -> None:
         assert screen.chosen == "r1"
         # Nor does a decision of somebody else: the card says so, and the next one begins its own quiet period.
         fake.send(ev.ApprovalDecided("e0007", "p", "probe", "reject", "person:b", "r1"))
-        await until(pilot, lambda: "decided by b: reject" in picture(app))
+        await until(pilot, lambda: "rejected by b" in picture(app))
         assert screen.chosen == "r1"
         await quiet(pilot)
         await pilot.press("a", "right", "a")
@@ -443,6 +443,7 @@ async def test_an_edited_copy_is_a_proposal_of_its_own(edit: str, tmp_path: Path
     editor.chmod(0o755)
     monkeypatch.setenv("VISUAL", str(editor))
     fake = Fake().busy()
+    fake.says["propose"] = protocol.Answer(1, True, text="e0042")
     app = app_for(fake)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
@@ -461,3 +462,4 @@ async def test_an_edited_copy_is_a_proposal_of_its_own(edit: str, tmp_path: Path
         assert fields["program"].endswith("# better\n")
         assert fields["title"].endswith(", edited")
         assert fake.state.requests["r1"].decision is None
+        await until(pilot, lambda: "handed in as e0042" in picture(app))

@@ -52,7 +52,7 @@ async def test_from_the_bell_to_a_decision_it_takes_two_keys_and_what_was_seen_i
         await pilot.press("2")
         await settled(pilot)
         shown = picture(app)
-        for words in ("rule costs asks", "cost: slow", "about 60 s", "up by about 0.05", "The parent forgets too early"):
+        for words in ("rule “costs” asks", "cost: slow", "about 60 s", "up by about 0.05", "The parent forgets too early"):
             assert words in shown, words
         await quiet(pilot)
         await pilot.press("a")
@@ -197,7 +197,7 @@ async def test_a_card_that_somebody_else_decided_stays_until_one_moves_on() -> N
         screen = await open_card(pilot, "r1")
         await pilot.press("r")
         fake.send(ev.ApprovalDecided("e0001", fake.state.requests["r1"].program, "probe", "approve", "grace", "r1"))
-        await until(pilot, lambda: "decided by grace: approve" in picture(app))
+        await until(pilot, lambda: "approved by grace" in picture(app))
         await typed(pilot, "no")  # the question was about r1 and still is: the engine says who was first
         await until(pilot, lambda: fake.orders)
         assert fake.orders[0][1]["target"] == "r1"
@@ -210,6 +210,25 @@ async def test_a_card_that_somebody_else_decided_stays_until_one_moves_on() -> N
         await pilot.pause(0.2)
         assert screen.chosen == "r2"
         assert len(fake.orders) == 1
+
+
+async def test_a_test_of_attention_is_told_to_who_approved_it() -> None:
+    fake = Fake().start()
+    program = ask(fake, "e0001", "r1")
+    fake.state.experiments["e0001"].seal = "5" * 64
+    app = app_for(fake)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await open_card(pilot, "r1")
+        fake.send(ev.ApprovalVoted("r1", "approve", app.who),
+                  ev.ApprovalDecided("e0001", program, "probe", "approve", app.who, "r1"),
+                  ev.AttentionChecked("r1", "e0001", app.who, False, "reads ahead", "5"),
+                  ev.ExperimentClosed("e0001", "rejected", "a test of attention: reads ahead"))  # fmt: skip
+        app.model.state.experiments["e0001"].seal = "5" * 64
+        await until(pilot, lambda: "MISSED: this had been a test of attention: reads ahead" in picture(app))
+        assert "approved by you" in picture(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "a test of attention" in picture(app) and "r1  approved" in picture(app))
 
 
 # --- rules, questions, batches ---------------------------------------------------------------------------------------
@@ -291,8 +310,10 @@ async def test_a_question_to_the_researcher_is_answered_in_the_transcript() -> N
         await until(pilot, lambda: "asked the Researcher" in picture(app))
         fake.now = time.time()
         fake.send(ev.AgentCalled("c9", "e0007", "researcher", "model", ""),
-                  ev.AgentReplied("c9", "e0007", "researcher", "f" * 64, 0.1))  # fmt: skip
-        await until(pilot, lambda: "has answered: t opens" in picture(app))
+                  ev.AgentReplied("c9", "e0007", "researcher", fake.blob("answer", "only for a clock"), 0.1))  # fmt: skip
+        await until(pilot, lambda: "has answered: t reads it" in picture(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "only for a clock" in picture(app))
 
 
 async def test_look_alikes_are_decided_together_and_nothing_else_is() -> None:
@@ -322,6 +343,19 @@ async def test_look_alikes_are_decided_together_and_nothing_else_is() -> None:
         assert sorted(fields["target"] for _, fields in fake.orders) == ["r1", "r2", "r3"]
         assert {name for name, _ in fake.orders} == {"approve"}
         assert all(fields["program"] == fake.state.requests[fields["target"]].program for _, fields in fake.orders)
+        await until(pilot, lambda: "approved by you: 3 requests" in picture(app))
+        takes_effect = time.time() + 60
+        fake.send(*(ev.ApprovalVoted(f"r{number}", "approve", app.who, takes_effect=takes_effect) for number in (1, 2, 3)))
+        await until(pilot, lambda: picture(app).count("approved by you") > 3)
+        screen.choose("r2")
+        fake.orders.clear()
+        await pilot.press("u")
+        await until(pilot, lambda: len(fake.orders) == 3)
+        assert sorted((name, fields["target"]) for name, fields in fake.orders) == [
+            ("undo", "r1"), ("undo", "r2"), ("undo", "r3"),
+        ]  # fmt: skip
+        fake.send(*(ev.ApprovalWithdrawn(f"r{number}", app.who) for number in (1, 2, 3)))
+        await until(pilot, lambda: "wait again" in picture(app))
         screen.marked = ["r1", "r4"]
         await quiet(pilot)
         await pilot.press("a")
@@ -371,6 +405,21 @@ async def test_a_repair_is_shown_against_what_was_approved_and_side_by_side() ->
         await until(pilot, lambda: "against its parent e0001" in picture(app) and "777" not in picture(app))
         await pilot.press("w")
         await until(pilot, lambda: "the whole program" in picture(app))
+
+
+async def test_in_a_narrow_window_another_view_begins_where_the_program_does() -> None:
+    fake = Fake().start()
+    ask(fake, "e0001", "r0")
+    ask(fake, "e0002", "r1")
+    app = app_for(fake)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await open_card(pilot, "r1")
+        assert "the whole program" not in picture(app)
+        await pilot.press("w")
+        await until(pilot, lambda: "the whole program" in picture(app) and "class Mixer" in picture(app))
+        await pilot.press("w", "s")
+        await until(pilot, lambda: "side by side needs a window of 150 columns" in picture(app))
 
 
 async def test_a_program_of_five_megabytes_neither_freezes_nor_hides_that_it_is_cut() -> None:

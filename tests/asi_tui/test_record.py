@@ -72,6 +72,25 @@ def test_the_check_names_what_is_wrong(book: Book, capsys: pytest.CaptureFixture
     assert "all good" in told(capsys, "audit", str(history.write_run(book.root.parent / "elder", 12)), "--verify")
 
 
+@pytest.mark.parametrize(("login", "told_it"), [("ada", True), ("grace", False)])
+def test_an_answer_is_told_to_the_second_person_once_they_have_given_theirs(
+    login: str, told_it: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Book(tmp_path / "heron")
+    made.propose()
+    made.ask(people=2)
+    made.vote("ada")
+    made.write()
+    for module in ("audit", "look"):
+        monkeypatch.setattr(f"asi_tui.commands.{module}.login", lambda: login)
+    lines = told(capsys, "audit", str(made.root), "--kind", "decision")
+    assert ("ada answered" in lines) is told_it
+    assert ("an answer to" in lines) is not told_it
+    assert ("approval.voted" in kinds(capsys, made, "--who", "ada")) is told_it
+    pending = json.loads(told(capsys, "approvals", str(made.root), "--json"))
+    assert [vote["who"] for vote in pending[0]["votes"]] == (["ada"] if told_it else [])
+
+
 # --- anchors ---------------------------------------------------------------------------------------------------------
 
 

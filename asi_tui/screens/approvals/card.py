@@ -83,7 +83,9 @@ def _asked(model: Model, request: Request, found: Experiment, width: int) -> lis
     rows = paragraph(words.title(found), width, "strong")
     if others:
         rows += paragraph(f"{', '.join(others)} looks at this request too", width, "warn")
-    rows += fact("policy", f"rule {request.rule or 'default'} asks: {_how(model, request)}", width)
+    if found.held:
+        rows += paragraph("HELD: nothing new starts for it, whatever is decided here", width, "warn")
+    rows += fact("policy", f"rule “{request.rule or 'default'}” asks: {_how(model, request)}", width)
     if request.risk == "R4":
         rows += paragraph("R4: this touches engine, guard, audit or stop path and can never be approved", width, "bad")
     scope = f", up to {words.span(request.cpu_seconds)} of cpu in all" if request.cpu_seconds else ""

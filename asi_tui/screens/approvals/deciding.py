@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from asi_tui import outside, words
+from asi_tui.blind import Me, own_vote
 from asi_tui.lines import Row, clip, paragraph, row, rule
 from asi_tui.screens.approvals.card import CODE_LENGTH, code_of, needs_code
 from asi_tui.screens.approvals.queue import alike, looks
 from asi_tui.screens.approvals.reading import Reading
-from asi_tui.screens.approvals.votes import Me, own_vote, undoable
+from asi_tui.screens.approvals.votes import undoable
 from asi_tui.screens.base import Watch
 from asi_tui.screens.keys import Key, Question
 from engine.client.connection import NotConnected
 from engine.client.protocol import PolicyView
 from store.signatures import SignatureError
-from store.state import Request
+from store.state import Call, Request
 
 SHOWN_SECONDS = 0.8
 QUIET_SECONDS = 0.5
@@ -38,6 +40,7 @@ class Deciding(Watch):
         self.marked: list[str] = []
         self.readings: dict[str, Reading] = {}
         self.questions: dict[str, float] = {}
+        self.together: list[str] = []
         self._answered: dict[str, float] = {}
 
     @property
@@ -79,7 +82,9 @@ class Deciding(Watch):
             return []
         keys = []
         if undoable(request, self.me, self.model.now):
-            keys.append(Key(("u",), "u", "undo", "take your answer back, before it takes effect", self._undo))
+            backs = len(self._backs(request))
+            told = f"undo {backs}" if backs > 1 else "undo"
+            keys.append(Key(("u",), "u", told, "take your answer back, before it takes effect", self._undo))
         marks = len(self.marks())
         told = f" {marks}" if marks else ""
         approve = "vote for it" if request.subject != "program" else "approve this program, after reading"
@@ -97,8 +102,8 @@ class Deciding(Watch):
             Key(("i",), "i", "ask", "ask the Researcher; the answer comes into the transcript", self._inquire, False),
             Key(("e",), "e", "edit", "edit a copy in $EDITOR: a proposal of your own, vetted anew", self._edit, False),
             Key(("m",), "m", "mark", "mark this request, to decide several together", self._mark, False),
-            Key(("M",), "M", "", "mark all that look like this one: rule, findings, origin, tier", self._mark_alike,
-                False),
+            Key(("M",), "M", "", "mark all that look like this one (rule, findings, origin, tier); again: none",
+                self._mark_alike, False),
         ]  # fmt: skip
 
     def _too_quick(self) -> bool:
@@ -111,12 +116,27 @@ class Deciding(Watch):
     # --- one request -----------------------------------------------------------------------------------------------
 
     def _send(self, name: str, request: Request, reason: str = "") -> None:
-        """Order a decision, with how long its card was looked at and how much of it."""
+        """Order a decision. When it takes effect is said above the card, for as long as that is true."""
+        self.asi.order_saying(lambda told: told.partition("; takes effect")[0], name, **self._decision(request, reason))
+
+    def _decision(self, request: Request, reason: str) -> dict[str, Any]:
+        """What an order to decide says: what it is about, how long its card was looked at and how much of it."""
         reading = self.reading(request.id)
         self._answered[request.id] = self.model.now
-        seconds = round(reading.seconds(time.monotonic()), 1)
-        self.asi.order(name, target=request.id, program=request.program, reason=reason, seconds=seconds,
-                       seen=round(reading.seen, 3))  # fmt: skip
+        return {
+            "target": request.id, "program": request.program, "reason": reason,
+            "seconds": round(reading.seconds(time.monotonic()), 1), "seen": round(reading.seen, 3),
+        }  # fmt: skip
+
+    def prepare_rule(self) -> None:
+        """Fetch the rule that `A` would show, before it is pressed."""
+        request = self.open_request
+        if request is not None and self.model.replay is None and self._may_be_rule(request):
+            self.asi.library.policy(request.id, self.model.state.policy)
+
+    def _may_be_rule(self, request: Request) -> bool:
+        alone = request.subject == "program" and request.people == 1 and request.risk == "R1"
+        return alone and not needs_code(self.model, request)
 
     def _approve(self) -> None:
         request = self.open_request
@@ -173,10 +193,21 @@ class Deciding(Watch):
             self._send("defer", request)
             self.step(1)
 
+    def _backs(self, request: Request) -> list[Request]:
+        """What is taken back with the answer to a request: those that were approved together with it."""
+        requests = self.model.state.requests
+        both = self.together if request.id in self.together else [request.id]
+        return [requests[one] for one in both if one in requests and undoable(requests[one], self.me, self.model.now)]
+
     def _undo(self) -> None:
         request = self.open_request
-        if request is not None:
-            self.asi.order("undo", target=request.id, program=request.program)
+        backs = self._backs(request) if request is not None else []
+        if len(backs) == 1:
+            self.asi.order("undo", target=backs[0].id, program=backs[0].program)
+        elif backs:
+            orders = [(one.id, {"target": one.id, "program": one.program}) for one in backs]
+            self.together = []
+            self.asi.start_worker(self._send_all("undo", orders, "taken back: {} wait again"))
 
     def _inquire(self) -> None:
         request = self.open_request
@@ -197,10 +228,18 @@ class Deciding(Watch):
         asked = self.questions.get(request.experiment)
         if asked is None:
             return []
+        if self.answer_to_question(request) is not None:
+            return paragraph("the Researcher has answered: t reads it in the transcript", width, "accent")
+        return paragraph("asked the Researcher; the answer comes into the transcript: t opens it", width, "dim")
+
+    def answer_to_question(self, request: Request) -> Call | None:
+        """The newest answer to a question that was asked here."""
+        asked = self.questions.get(request.experiment)
+        if asked is None:
+            return None
         calls = [one for one in self.model.state.calls.values() if one.experiment == request.experiment]
-        answered = any(one.started >= asked and one.reply for one in calls)
-        text = "the Researcher has answered" if answered else "asked the Researcher; the answer comes there"
-        return paragraph(f"{text}: t opens the transcript", width, "accent" if answered else "dim")
+        return max((one for one in calls if one.started >= asked and one.reply), key=lambda one: one.started,
+                   default=None)  # fmt: skip
 
     def _edit(self) -> None:
         request = self.open_request
@@ -214,7 +253,8 @@ class Deciding(Watch):
         changed = await outside.edit(self.asi, text)
         if changed is not None:
             reason = f"{found.id}, edited: {found.motivation}"
-            self.asi.order("propose", program=changed, title=f"{words.title(found)}, edited", reason=reason)
+            self.asi.order_saying(lambda name: f"handed in as {name}: it goes the same way as any other", "propose",
+                                  program=changed, title=f"{words.title(found)}, edited", reason=reason)  # fmt: skip
 
     # --- a rule of it ----------------------------------------------------------------------------------------------
 
@@ -224,7 +264,7 @@ class Deciding(Watch):
         request = self.open_request
         if request is None or self._too_quick():
             return
-        if request.people > 1 or request.risk != "R1" or needs_code(self.model, request):
+        if not self._may_be_rule(request):
             self.say("only what one person may approve without a code can become a rule", bad=True)
             return
         entry = self.asi.library.policy(request.id, self.model.state.policy)
@@ -276,7 +316,8 @@ class Deciding(Watch):
             self.say("this one has to be read by itself: only requests of risk R1 without high findings look alike",
                      bad=True)  # fmt: skip
         else:
-            self.marked = [one.id for one in self.model.pending() if looks(self.model.state, one) == kind]
+            like = [one.id for one in self.model.pending() if looks(self.model.state, one) == kind]
+            self.marked = like if self.marked != like else []
 
     def _approve_marked(self, marks: Sequence[Request]) -> None:
         if not alike(self.model.state, marks):
@@ -301,10 +342,26 @@ class Deciding(Watch):
 
     def _send_marked(self, name: str, marks: Sequence[Request], reason: str) -> None:
         self.marked = []
+        orders = []
         for one in [self.model.state.requests[mark.id] for mark in marks]:
             vote = own_vote(one, self.me)
             if one.decision is None and (vote is None or vote.decision != name):
-                self._send(name, one, reason)
+                orders.append((one.id, self._decision(one, reason)))
+        self.together = [request for request, _ in orders] if name == "approve" else []
+        self.asi.start_worker(self._send_all(name, orders, f"{words.DECIDED[name]} by you: {{}}"))
+
+    async def _send_all(self, name: str, orders: Sequence[tuple[str, dict[str, Any]]], told: str) -> None:
+        """Send one order after another, and say once what came of them: what was refused first."""
+        done, refused = 0, ""
+        for request, fields in orders:
+            try:
+                answer = await self.asi.send(name, **fields)
+                problem = "" if answer.ok else answer.error
+            except (NotConnected, SignatureError) as error:
+                problem = str(error)
+            done += not problem
+            refused = refused or (f"{request} was refused: {problem}; " if problem else "")
+        self.asi.tell(refused + told.format(words.plural(done, "request")), bad=bool(refused))
 
     def _marked_rows(self, title: str, marks: Sequence[Request], width: int, height: int) -> list[Row]:
         """The marked requests, each in a line, and whether their cards have been read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from asi_tui import words
+from asi_tui.blind import Me, own_vote
 from asi_tui.lines import Row, row, spread, tagged
 from asi_tui.model import Model
 from asi_tui.screens.parts import TONES
@@ -44,18 +45,24 @@ def alike(state: RunState, requests: Collection[Request]) -> bool:
     return len(kinds) == 1 and None not in kinds
 
 
-def queue_row(model: Model, one: Request, chosen: bool, marked: bool, width: int) -> Row:
+def queue_row(model: Model, one: Request, chosen: bool, marked: bool, me: Me, width: int) -> Row:
     """One request: its id, risk, severity and title; since when it waits and when it becomes a refusal."""
     found = model.state.experiments.get(one.experiment)
     severity = words.severity(found.findings) if found is not None and one.subject == "program" else "vote"
     left = row(("▸" if chosen else " ", "strong"), ("✓" if marked else " ", "good"),
                (one.id + " ", "strong" if chosen else ""), (one.risk + " " if one.risk > "R1" else "", "warn"),
                (severity, TONES.get(severity, "warn")), ("  " + words.asked_about(model.state, one), ""))  # fmt: skip
-    return tagged(spread(left, row((_times(model, one, width), "dim")), width), one.id)
+    return tagged(spread(left, row((_times(model, one, me, width), "dim")), width), one.id)
 
 
-def _times(model: Model, one: Request, width: int) -> str:
+def _times(model: Model, one: Request, me: Me, width: int) -> str:
+    if one.decision == "expire":
+        return " expired "
+    vote = own_vote(one, me)
     if one.decision is not None:
-        return f" {one.decision} by {words.person(one.who)} "
+        mine = vote is not None and vote.decision == one.decision and len(one.votes) == 1
+        return f" {words.DECIDED[one.decision]} by {'you' if mine else words.person(one.who)} "
+    if vote is not None:
+        return f" {words.DECIDED[vote.decision]} by you "
     waits, left = words.age(model.now - one.asked), words.age(one.expires - model.now)
     return f" {waits}, {left} left " if width < SHORT else f" waits {waits}, refused in {left} "

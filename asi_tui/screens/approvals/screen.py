@@ -11,9 +11,10 @@ import time
 from asi_tui import words
 from asi_tui.briefing import meter_words
 from asi_tui.difference import compare
-from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule, tagged
+from asi_tui.lines import BLANK, Row, Span, clip, paragraph, row, rule, tagged, text_of
 from asi_tui.screens.approvals.card import (
     SIDE,
+    WIDE,
     View,
     card_rows,
     code_of,
@@ -24,7 +25,7 @@ from asi_tui.screens.approvals.card import (
 )
 from asi_tui.screens.approvals.deciding import Deciding
 from asi_tui.screens.approvals.queue import matches, queue_row
-from asi_tui.screens.approvals.votes import standing_rows, vote_rows
+from asi_tui.screens.approvals.votes import standing_rows, tested, vote_rows
 from asi_tui.screens.diff import side_rows, source_rows, unified_rows
 from asi_tui.screens.kept import Kept
 from asi_tui.screens.keys import Key, Question
@@ -48,6 +49,7 @@ class ApprovalsScreen(Deciding):
         self.view = 0
         self.side = False
         self.filter = ""
+        self._to_program = self._on_its_way = False
         self._card: tuple[object, list[Row]] = (None, [])
         self._programs: Kept[list[Row]] = Kept(self)
 
@@ -93,16 +95,19 @@ class ApprovalsScreen(Deciding):
         if request is None:
             return [*self._history(width, height - len(meter)), *meter]
         self.asi.look(request.id if request.decision is None else "")
+        self.prepare_rule()
         rows = self._queue(waiting, request, width, max(QUEUE, height // 8))
         standing = [*standing_rows(self.model, request, self.me, width), *self.question_rows(request, width)]
         card = self._card_rows(request, width)
+        self._show_program(request, card)
         room = height - len(rows) - 1 - len(standing) - len(meter)
         view = self.scrolled(card, room)
         if self.is_current and self.question is None:
             self.reading(request.id).view(self._card[0], self.top, room, len(card))
         about = f"{request.id} for {request.experiment}" if request.experiment else request.id
         code = f", code {code_of(request)}" if needs_code(self.model, request) else ""
-        head = rule(f"{about}, risk {request.risk}{code}", width, self.position(len(card)))
+        risk = f", risk {request.risk}" if request.subject == "program" else ""
+        head = rule(f"{about}{risk}{code}", width, self.position(len(card)))
         return [*rows, head, *standing, *view, *[BLANK] * (room - len(view)), *meter]
 
     def _queue(self, waiting: list[Request], request: Request, width: int, most: int) -> list[Row]:
@@ -115,7 +120,7 @@ class ApprovalsScreen(Deciding):
         marks = {one.id for one in self.marks()}
         return [
             rule("waiting", width, f"{len(marks)} marked, {note}" if marks else note),
-            *(queue_row(self.model, one, one.id == self.chosen, one.id in marks, width) for one in shown),
+            *(queue_row(self.model, one, one.id == self.chosen, one.id in marks, self.me, width) for one in shown),
         ]
 
     def _meter(self, width: int) -> list[Row]:
@@ -123,7 +128,7 @@ class ApprovalsScreen(Deciding):
         if found.warning:
             return paragraph(f"! {found.warning}", width, "warn")[:2]
         told = meter_words(found)
-        return [clip(row((f" {told}", "dim")), width)] if told else []
+        return paragraph(told, width, "dim")[:2] if told else []
 
     def _card_rows(self, request: Request, width: int) -> list[Row]:
         if request.subject != "program":
@@ -131,11 +136,12 @@ class ApprovalsScreen(Deciding):
             self._card = ((request.id, width), rows)
             return rows
         found = self.model.state.experiments[request.experiment]
-        side = self.side and width >= SIDE
         view = self._view(request)
+        side = self.side and width >= SIDE and bool(view.base)
         program = self._program(request, found, view, side, program_width(width, side))
+        self._on_its_way = program is None
         others = tuple(self.model.looked_at(request.id))
-        key = (request.id, width, program is None, len(found.findings), view, side, others)
+        key = (request.id, width, program is None, len(found.findings), view, side, others, found.held)
         if self._card[0] != key:
             self._card = (key, card_rows(self.model, request, view, program, side, width))
         return self._card[1]
@@ -169,8 +175,10 @@ class ApprovalsScreen(Deciding):
             rows.append(rule("decided", width))
             for one in sorted(decided, key=lambda r: -r.decided)[: max(0, height - len(rows))]:
                 tone = "good" if one.decision == "approve" else "warn"
+                test = ("a test of attention  ", "warn") if tested(self.model.state, one) else ("", "")
                 parts: list[Span] = [(f" {words.clock(one.decided)}  ", "dim"), (f"{one.id}  ", ""),
-                                     (f"{one.decision}  ", tone), (f"{words.person(one.who)}  ", "dim"),
+                                     (f"{words.DECIDED[one.decision or 'defer']:<8}  ", tone),
+                                     (f"{words.person(one.who)}  ", "dim"), test,
                                      (words.asked_about(self.model.state, one), "")]  # fmt: skip
                 rows.append(tagged(clip(row(*parts, (f"  {one.reason}", "dim")), width), one.experiment))
         return rows + [BLANK] * (height - len(rows))
@@ -198,12 +206,12 @@ class ApprovalsScreen(Deciding):
         if len(views(self.model, request)) > 1:
             about = "against what was approved before, against the parent, or the whole program"
             keys.append(Key(("w",), "w", "whole", about, self._turn, False))
-        if self.size.width >= SIDE and self._view(request).base:
+        if self._view(request).base:
             keys.append(Key(("s",), "s", "side", "the difference side by side, or in one column", self._sides, False))
         return [
             *keys,
             Key(("x",), "x", "story", "the experiment's whole story", lambda: self.open(request.experiment), False),
-            Key(("t",), "t", "talk", "what the agents said about it", lambda: self.asi.read(request.experiment), False),
+            Key(("t",), "t", "talk", "what the agents said about it", lambda: self._talk(request), False),
         ]
 
     def _filter_keys(self) -> list[Key]:
@@ -221,10 +229,26 @@ class ApprovalsScreen(Deciding):
             self.choose("")
 
     def _turn(self) -> None:
-        self.view, self.top = self.view + 1, 0
+        self.view, self.top, self._to_program = self.view + 1, 0, True
+
+    def _show_program(self, request: Request, card: list[Row]) -> None:
+        """After a change of view, begin where the program does: in a narrow window that is far below the facts."""
+        if self._to_program and request.subject == "program":
+            title = self._view(request).title
+            at = next((index for index, line in enumerate(card) if title in text_of(line)), 0)
+            self.top = at if self.size.width < WIDE else 0
+        self._to_program = self._to_program and self._on_its_way
 
     def _sides(self) -> None:
-        self.side = not self.side
+        if self.size.width < SIDE:
+            self.say(f"side by side needs a window of {SIDE} columns; this one has {self.size.width}", bad=True)
+        else:
+            self.side = not self.side
+
+    def _talk(self, request: Request) -> None:
+        """The transcript: from the answer to one's question on where there is one, else from its beginning."""
+        answer = self.answer_to_question(request)
+        self.asi.read(request.experiment, f"reply {answer.role} {answer.started}" if answer is not None else "")
 
     def step(self, by: int) -> None:
         """The next card or the previous one; from a decided card on to the first that waits."""

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import msgspec
+from collections.abc import Sequence
 
 from asi_tui import words
+from asi_tui.blind import Me, own_vote
 from asi_tui.lines import BLANK, Row, paragraph, row, rule
 from asi_tui.model import Model
 from asi_tui.screens.parts import fact
-from engine.client.protocol import AuditLine
 from store.state import Request, RunState, Vote
 
-
-class Me(NamedTuple):
-    """This person: their login, and since when they have answered which request, where a signature names them in
-    another way than their login does.
-    """
-
-    who: str
-    answered: dict[str, float]
-
+TEST = "a test of attention"
+"""How the reason begins for which a test is closed."""
 
 BLIND = "two people decide, each without seeing the other"
-
-
-def own_vote(request: Request, me: Me) -> Vote | None:
-    """What this person has answered."""
-    since = me.answered.get(request.id)
-    own = (vote for vote in request.votes if words.person(vote.who) == me.who)
-    return next(own, None) or next((vote for vote in request.votes if since is not None and vote.time >= since), None)
-
-
-def blind(state: RunState, me: Me, record: AuditLine) -> AuditLine:
-    """A record as it may be shown: answers of others to what this person has yet to answer are left out."""
-    if record.kind not in ("approval.voted", "approval.withdrawn"):
-        return record
-    said = record.text.replace(":", " ").split()
-    for one in state.pending:
-        if one.id in said and one.people > 1 and one.subject == "program" and own_vote(one, me) is None:
-            text = f"an answer to {one.id}, which is told once you have given yours"
-            return msgspec.structs.replace(record, actor="person:…", text=text)
-    return record
 
 
 def undoable(request: Request, me: Me, now: float) -> bool:
@@ -56,9 +28,7 @@ def undoable(request: Request, me: Me, now: float) -> bool:
 def standing_rows(model: Model, request: Request, me: Me, width: int) -> list[Row]:
     """How the decision stands, above the card: what has been decided, what will take effect, who is still needed."""
     if request.decision is not None:
-        reason = f": {request.reason}" if request.reason else ""
-        tone = "good" if request.decision == "approve" else "warn"
-        return paragraph(f"decided by {words.person(request.who)}: {request.decision}{reason}", width, tone)
+        return _decided_rows(model.state, request, me, width)
     vote = own_vote(request, me)
     own = vote is not None and vote.decision == "approve"
     undo = " · u undo" if own and undoable(request, me, model.now) else ""
@@ -68,13 +38,41 @@ def standing_rows(model: Model, request: Request, me: Me, width: int) -> list[Ro
         # Enough people have answered: there is nobody left who would have to decide without knowing.
         left = request.takes_effect - model.now
         when = f"takes effect in {words.age(left)}" if left > 0 else "takes effect now"
-        names = [one.who for one in request.approvals if one is not vote]
-        by = ", ".join(["you"] * own + [words.person(name) for name in names])
+        by = _named(request.approvals, vote)
         return paragraph(f"approved by {by}, {when}{undo}", width, "warn")
     if own:
         missing = request.people - len(request.approvals)
         return paragraph(f"approved by you; {people(missing)} still to decide{undo}", width, "warn")
     return []
+
+
+def _named(votes: Sequence[Vote], own: Vote | None) -> str:
+    """Who has voted so, oneself first."""
+    others = [words.person(one.who) for one in votes if one is not own]
+    return ", ".join(["you"] * (len(others) < len(votes)) + others)
+
+
+def _decided_rows(state: RunState, request: Request, me: Me, width: int) -> list[Row]:
+    """What became of a request, and what it had been where it was a test."""
+    if request.decision == "expire":
+        return paragraph("expired: nobody decided in time, which is a refusal", width, "warn")
+    own = own_vote(request, me)
+    votes = [one for one in request.votes if one.decision == request.decision]
+    by = _named(votes, own) or words.person(request.who)
+    reason = f": {request.reason}" if request.reason else ""
+    tone = "good" if request.decision == "approve" else "warn"
+    rows = paragraph(f"{words.DECIDED[request.decision or 'defer']} by {by}{reason}", width, tone)
+    what = tested(state, request)
+    if what:
+        said = "MISSED" if request.decision == "approve" else "caught"
+        rows += paragraph(f"{said}: this had been {what}. It never ran.", width, "bad" if said == "MISSED" else "good")
+    return rows
+
+
+def tested(state: RunState, request: Request) -> str:
+    """What was wrong with a program that had been a test of attention; empty for every other one."""
+    found = state.experiments.get(request.experiment)
+    return found.reason if found is not None and found.seal and found.reason.startswith(TEST) else ""
 
 
 def people(number: int) -> str:
@@ -89,7 +87,6 @@ def vote_rows(state: RunState, request: Request, me: Me, width: int) -> list[Row
     against = [vote for vote in request.votes if vote.decision == "reject"]
     rows = [*paragraph(words.asked_about(state, request), width, "strong")]
     rows += fact("why", request.question or "no reason given", width)
-    rows += fact("asked by", request.rule, width) if request.rule else []
     if found is not None and request.subject == "cancel":
         trials = words.plural(len(found.trials), "trial")
         text = f"{found.id}, {words.STEPS[found.step]}, {trials}, {words.age(found.cpu_seconds)} of cpu so far"

@@ -182,10 +182,11 @@ class TranscriptsScreen(Watch):
         else:
             super().open(target)
 
-    def choose(self, experiment: str) -> None:
-        """Show one experiment's conversation from its beginning."""
+    def choose(self, experiment: str, block: str = "") -> None:
+        """Show one experiment's conversation, from its beginning or from one of its blocks on."""
         self._show(experiment)
-        self.follow, self.in_list, self.place = False, False, Place()
+        self.follow, self.in_list, self.place, self.block = False, False, Place(block), block
+        self.role = "" if block else self.role
 
     def _show(self, name: str) -> None:
         if name != self.chosen:
