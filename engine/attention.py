@@ -1,16 +1,17 @@
 """Tests of attention: proposals with a known fault, among those that people are asked about.
 
-What is on record of a test before it is decided is true, and less than of others: that it was opened (with a seal),
-what it proposes, its risks as found in its own source, and the vetting of the program that it was made from, under that
-program's hash. The faulty program itself is never vetted, executed or ranked; no proposal descends from it, nothing is
-learned from it, and no cap or share counts it. The decision on it is followed by `attention.checked`, which says what
-it was and opens the seal.
+A test has to look like any other proposal, so before it is decided a part of its record is made up: its agent's call,
+and the vetting of the program that it was made from, under the test's own hash. The seal with which it was opened
+commits to its being a test; the decision on it is followed by `attention.checked`, which says what it was and what was
+made up, and opens the seal. The faulty program itself is never vetted, executed or ranked; no proposal descends from
+it, nothing is learned from it, and no cap or share counts it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 import msgspec
 
@@ -54,7 +55,10 @@ async def _open(
 ) -> bool:
     runtime = lab.runtime
     report = await runtime.put(msgspec.json.encode(_report(parent)).decode())
+    hashed = await asyncio.to_thread(lab.domain.syntax_hash, await runtime.text(blob))
     name = f"e{len(runtime.state.proposals) + 1:04d}"
+    draft = _draft(lab, name, parent, blob, fault, draw)
+    reply = await runtime.put(msgspec.json.encode(draft).decode())
     seal = await asyncio.to_thread(lab.decoys.seal, name, fault.what)
     if name in runtime.state.experiments:
         return True  # a person's proposal took the number meanwhile; the next round takes another
@@ -66,9 +70,19 @@ async def _open(
             name, origin, parent.id, below[: runtime.config.sampling.references], False, draw.getrandbits(31), seal
         )
     )
-    runtime.emit(_draft(lab, name, parent, blob, fault, draw), f"agent:{lab.agent_of(origin).name}")
-    runtime.emit(_vetted(name, parent, report))
+    agent, call = lab.agent_of(origin).name, f"{name}-researcher-{draw.getrandbits(24):06x}"
+    runtime.emit(ev.AgentCalled(call, name, "researcher", agent, _prompt(runtime.state, parent)))
+    runtime.emit(ev.AgentReplied(call, name, "researcher", reply, round(draw.uniform(0.02, 0.2), 3)))
+    runtime.emit(draft, f"agent:{agent}")
+    runtime.emit(_vetted(name, parent, blob, report, hashed))
     return True
+
+
+def _prompt(state: RunState, parent: Experiment) -> str:
+    """The prompt from which a proposal of this kind could have come: the parent's own, or the newest one."""
+    asked = [call for call in state.calls.values() if call.role == "researcher"]
+    own = [call for call in asked if call.experiment == parent.id]
+    return (own or asked)[-1].prompt if asked else ""
 
 
 def _draft(
@@ -104,11 +118,12 @@ def _report(parent: Experiment) -> VetReport:
     )
 
 
-def _vetted(name: str, parent: Experiment, report: str) -> ev.ProgramVetted:
-    """The parent's vetting, under the hash of the parent's program: of the test's own program nothing is claimed."""
+def _vetted(name: str, parent: Experiment, program: str, report: str, syntax_hash: str) -> ev.ProgramVetted:
+    """The parent's vetting, as if it had been that of the test's program; `attention.checked` says so."""
     return ev.ProgramVetted(
         experiment=name,
-        program=parent.program,
+        program=program,
+        syntax_hash=syntax_hash,
         passed=True,
         gates=list(parent.gates),
         report=report,
@@ -151,10 +166,13 @@ def _is_about(request: Request, entry: Experiment) -> bool:
 async def conclude(lab: Laboratory, entry: Experiment, request: Request | None) -> None:
     """Say what a test was, and close it. A test that no person has decided counts neither as caught nor as missed."""
     what, nonce = lab.decoys.reveal(entry.id)
+    what = f"{what}; its agent's call and its vetting were made up from those of {entry.parent}"
     reason = f"{REASON}: {what}"
     if request is not None and request.decision in ("approve", "reject"):
         caught = request.decision == "reject"
         await lab.runtime.commit(ev.AttentionChecked(request.id, entry.id, request.who, caught, what, nonce))
+        for rule in [rule.name for rule in lab.policy.rule if re.search(rf"\b{re.escape(entry.id)}\b", rule.name)]:
+            lab.runtime.note(f"the policy's rule “{rule}” was made of a test of attention; take it out", "warning")
     else:
         reason = f"{REASON}, which no person has decided: {what}; nonce {nonce}"
     await lab.runtime.commit(ev.ExperimentClosed(entry.id, "rejected", reason[:500]))

@@ -12,9 +12,11 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.decoys import Decoys, DecoysError
 from store import events as ev
 from store.blobs import BlobError, Blobs
 from store.journal import JournalError, read
+from store.state import Experiment
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Recording:
         self._briefs: dict[tuple[str, str, int], str] = {}
         try:
             self._read()
-        except (JournalError, OSError) as error:
+        except (JournalError, DecoysError, OSError) as error:
             raise ReplayError(f"{root.name} cannot be replayed: {error}") from None
         if not self.openings:
             raise ReplayError(f"{root.name} cannot be replayed: no proposal is in its journal")
@@ -50,6 +52,7 @@ class Recording:
     def _read(self) -> None:
         found: dict[str, Opening] = {}
         begun: set[str] = set()
+        tests: set[str] = set()  # of the supervisors' attention: nobody was asked to write them
         repairs: dict[str, int] = {}
         for record in read(self.root / "journal"):
             event = record.data
@@ -60,6 +63,8 @@ class Recording:
                 if isinstance(event, ev.ProposalDrafted) and event.experiment in found:
                     opening = found[event.experiment]
                     opening.drafted = event if opening.opened.origin == "person" else None
+            elif isinstance(event, ev.AttentionChecked):
+                tests.add(event.experiment)
             elif isinstance(event, ev.ProgramRepaired):
                 repairs[event.experiment] = event.attempt
             elif isinstance(event, ev.AgentCalled):
@@ -70,13 +75,11 @@ class Recording:
                 self._briefs[event.experiment, event.role, attempt] = event.brief or event.prompt
                 if event.asked:
                     self.models.setdefault(event.role, event.agent)
-        self.openings = [o for name, o in found.items() if name in begun and not self._is_test(o.opened)]
+        truth = Decoys(self.root)  # of those that were not decided
+        tests |= {name for name, one in found.items() if _is_test(truth, one.opened)}
+        self.openings = [opening for name, opening in found.items() if name in begun - tests]
         for opening in self.openings:  # what opens the seals stays with the recorded run
             opening.opened = msgspec.structs.replace(opening.opened, seal="")
-
-    def _is_test(self, opened: ev.ExperimentOpened) -> bool:
-        """Whether this was a test of the supervisors' attention: a sealed proposal that nobody was asked to write."""
-        return bool(opened.seal) and opened.origin != "person" and not self.has(opened.experiment, "researcher")
 
     def has(self, experiment: str, role: str, attempt: int = 0) -> bool:
         """Whether this was asked."""
@@ -99,3 +102,8 @@ class Recording:
             return self.blobs.text(sha)
         except BlobError as error:
             raise ReplayError(str(error)) from None
+
+
+def _is_test(truth: Decoys, opened: ev.ExperimentOpened) -> bool:
+    """Whether the run's private file says that this was a test of attention."""
+    return truth.standing(Experiment(opened.experiment, opened.origin, seal=opened.seal)) == "decoy"

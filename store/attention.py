@@ -68,8 +68,8 @@ def answers(state: RunState) -> list[Answer]:
 
 def answers_to(request: Request) -> list[Answer]:
     """The answers of people to one request; clocks, policies and votes on other subjects are left out."""
-    if request.subject != "program":
-        return []
+    if request.subject != "program" or (request.people > 1 and request.decision is None):
+        return []  # of several people, each decides without knowing what the others have said
     found = [
         Answer(vote.who, vote.decision == "approve", vote.time, max(0.0, vote.time - request.asked), vote.seconds)
         for vote in request.votes
@@ -106,5 +106,5 @@ def _warning(known: list[Answer], recent: list[Answer]) -> str:
         return f"{fast} of the last {len(approvals)} approvals took under {FAST_SECONDS:.0f} s: nobody reads that fast"
     busiest = max((sum(one.who == who for one in recent) for who in {one.who for one in recent}), default=0)
     if busiest > MOST_AN_HOUR:
-        return f"{busiest} decisions of one person in an hour: a policy that asks less would be read with more care"
+        return f"{busiest} decisions of one person in an hour: let the policy ask less"
     return ""

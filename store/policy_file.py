@@ -178,8 +178,12 @@ def rule_for(case: Case, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+CHANGED = ", changed"
+"""What the name of a policy ends in, once a rule was put into it."""
+
+
 def with_rule(text: str, rule: str) -> str:
-    """A policy's text with a further rule before all others; comments and layout stay.
+    """A policy's text with a further rule before all others, under a name that says so; comments and layout stay.
 
     Raises:
         PolicyError: the text or the rule cannot be used, or the rule cannot be put before the others.
@@ -192,7 +196,8 @@ def with_rule(text: str, rule: str) -> str:
     place = next((n for n, line in enumerate(lines) if re.match(r"\s*\[\[\s*rule\s*\]\]", line)), len(lines))
     while 0 < place < len(lines) and lines[place - 1].lstrip().startswith("#"):
         place -= 1  # the comment above a rule belongs to it
-    above = "".join(lines[:place])
+    renamed = before.name if before.name.endswith(CHANGED) else f"{before.name}{CHANGED}"
+    above = re.sub(r"(?m)^name\s*=.*$", lambda _: f"name = {_string(renamed)}", "".join(lines[:place]), count=1)
     above += "" if not above or above.endswith("\n") else "\n"
     gap = "" if above.endswith("\n\n") else "\n"
     changed = f"{above}{gap}{rule.strip()}\n\n{''.join(lines[place:])}"
@@ -200,7 +205,7 @@ def with_rule(text: str, rule: str) -> str:
         after = parse_policy(changed)
     except PolicyError:
         after = before
-    if after != msgspec.structs.replace(before, rule=[*added.rule, *before.rule]):
+    if after != msgspec.structs.replace(before, name=after.name, rule=[*added.rule, *before.rule]):
         raise PolicyError("the rule cannot be put before the others here; write each rule as a [[rule]] table")
     return changed.rstrip("\n") + "\n"
 

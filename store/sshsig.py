@@ -271,7 +271,8 @@ def _why_not_valid(said: str, who: str) -> str:
         return "that is no SSH signature"
     if "ption" in said:
         return "this ssh-keygen is too old; OpenSSH 8.9 or newer is needed"
-    return f"the key that signed is not {clean(who, 64)}'s" if who else "the key that signed is none of the signers'"
+    whose = f"is not {clean(who, 64)}'s" if who else "is not among this run's signers"
+    return f"the key that signed {whose}"
 
 
 def _check_sizes(signed: Signed) -> None:

@@ -239,7 +239,7 @@ def _print_report(report: Report, why: bool) -> None:
 
 
 def _print_taken(mark: str, name: str, taken: Taken, why: bool) -> None:
-    print(clean(f"{mark}  {name}: {_words(taken)}, by {taken.rule}"))
+    print(clean(f"{mark}  {name}: {_words(taken)}, by “{taken.rule}”"))
     for line in taken.because if why else []:
         print(clean(f"        {line}"))
 

@@ -216,7 +216,7 @@ async def test_a_test_looks_like_a_proposal_and_its_record_claims_nothing_that_i
     assert entry.vetted and entry.gates == parent.gates
     vetted = bench.events(ev.ProgramVetted)[-1]
     assert isinstance(vetted, ev.ProgramVetted)
-    assert vetted.program == parent.program != entry.program and vetted.seconds == 0
+    assert vetted.program == entry.program != parent.program and vetted.seconds == 0
     told = "".join(path.read_text() for path in bench.runtime.paths.journal.iterdir() if path.is_file())
     what, nonce = bench.lab.decoys.reveal("e0001")
     assert what not in told and nonce not in told and "decoy" not in told and "a test of attention" not in told

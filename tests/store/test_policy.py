@@ -321,7 +321,8 @@ def test_a_rule_goes_before_all_others_or_not_at_all() -> None:
             continue
         after = parse_policy(with_rule(text, rule))
         assert after.rule[1:] == before.rule
-        assert (after.name, after.default) == (before.name, before.default)
+        assert (after.name, after.default) == (f"{before.name}, changed", before.default)
+        assert parse_policy(with_rule(with_rule(text, rule), rule)).name == after.name
     inline = HEAD + "rule = [{name = 'a', then = 'deny'}]"
     with pytest.raises(PolicyError, match=r"write each rule as a \[\[rule\]\] table"):
         with_rule(inline, rule)
@@ -347,7 +348,7 @@ def test_a_changed_policy_is_tried_on_the_record(tmp_path: Path) -> None:
     ended = asi("check", str(changed), "tried")
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    assert [line for line in lines if line.startswith("*")] == ["*   cautious: ask(2), by handed in"]
+    assert [line for line in lines if line.startswith("*")] == ["*   cautious: ask(2), by “handed in”"]
     assert lines[-3:] == [
         "10 proposals under policy: allow 0, ask 10, deny 0",
         "10 proposals under cautious: allow 0, ask 10, deny 0",

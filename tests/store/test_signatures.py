@@ -138,7 +138,7 @@ def test_a_signature_holds_once_and_not_for_long(keys: dict[str, Path], signers:
 def test_who_may_not_sign_is_refused(keys: dict[str, Path], signers: str) -> None:
     good = order(keys["ada"])
     cases = {
-        "none of the signers": order(keys["eve"]),
+        "not among this run.s signers": order(keys["eve"]),
         "something else": ev.Signed(order(keys["ada"]).statement, good.signature),
         "no SSH signature": ev.Signed(good.statement, "garbage"),
         "is no SSH": ev.Signed(good.statement, "-----BEGIN SSH SIGNATURE-----\n!\n-----END SSH SIGNATURE-----\n"),
