@@ -18,6 +18,7 @@ import msgspec
 
 from asi_tui.board_files import Cell, board_table, parquet_bytes
 from asi_tui.collect import View
+from engine.client.machine import processor
 from store import events as ev
 from store.audit import describe
 from store.bundle import ABOUT, LATEST, BundleError, prefix_of
@@ -159,19 +160,9 @@ def environment() -> Environment:
     found = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
     return Environment(
         importlib.metadata.version("asi"), platform.python_version(), platform.python_implementation(),
-        f"{platform.system()} {platform.release()} {platform.machine()}", _processor(), os.cpu_count() or 0,
+        f"{platform.system()} {platform.release()} {platform.machine()}", processor(), os.cpu_count() or 0,
         {name: found[name] for name in sorted(found, key=str.lower)},
     )  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: the platform module knows a name
-    return platform.processor() or platform.machine()
 
 
 def data(extent: Extent) -> Data:

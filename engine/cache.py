@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-import platform
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from engine.client.machine import processor
 from engine.client.rundir import atomic_write
 from store.events import TrialFinished, encode
 
@@ -32,17 +32,7 @@ def machine() -> str:
     for path in sorted((Path(__file__).parent / "linear_attention").rglob("*.py")):
         if "baselines" not in path.parts:
             digest.update(path.read_bytes())
-    return "|".join((importlib.metadata.version("torch"), _processor(), digest.hexdigest()))
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: the platform module knows a name
-    return platform.processor() or platform.machine()
+    return "|".join((importlib.metadata.version("torch"), processor(), digest.hexdigest()))
 
 
 def key(program: str, tier: str, seed: int, data_hash: str) -> str:

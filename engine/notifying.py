@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
-import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +17,7 @@ from pathlib import Path
 from engine.client.notices import KILLED, Notice, notice
 from engine.client.records import read_latch
 from engine.client.rundir import RunPaths
+from engine.private import NotPrivate, read_private
 from store import events as ev
 from store.config import ConfigError, Notify, load
 from store.state import RunState
@@ -38,21 +37,13 @@ def read_urls(path: Path) -> list[str]:
     Raises:
         NotifyProblem: it cannot be read, or others can read it, or there is none in it.
     """
-    name = f"notify.urls_file {path}"
     try:
-        descriptor = os.open(path.expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotifyProblem(f"{name}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise NotifyProblem(f"{name}: not a file with one URL a line")
-        if status.st_mode & 0o077:
-            raise NotifyProblem(f"{name} can be read by others; first: chmod 600 {path}")
-        lines = file.read(MAX_BYTES).decode("utf-8", "replace").splitlines()
+        lines = read_private(path, "notify.urls_file", "one URL a line", MAX_BYTES).splitlines()
+    except NotPrivate as error:
+        raise NotifyProblem(str(error)) from None
     urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not urls:
-        raise NotifyProblem(f"{name} holds no URL")
+        raise NotifyProblem(f"notify.urls_file {path} holds no URL")
     return urls
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from engine.client.records import read_regular
+from engine.client.records import read_regular, write_first
 from engine.client.rundir import RunPaths
 
 MAX_SIGNATURE_BYTES = 1 << 17
@@ -17,22 +16,8 @@ def write_kill_signature(root: Path, statement: str, signature: str) -> str:
 
     Returns what went wrong, empty if nothing.
     """
-    path = RunPaths(root).kill_signature
     content = json.dumps({"statement": statement, "signature": signature}).encode() + b"\n"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return ""
-    except OSError as error:
-        return f"{path} could not be written: {error.strerror}"
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    except OSError as error:
-        return f"{path} could not be filled: {error.strerror}"
-    finally:
-        os.close(descriptor)
-    return ""
+    return write_first(RunPaths(root).kill_signature, content)
 
 
 def read_kill_signature(root: Path) -> tuple[str, str] | None:

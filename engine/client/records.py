@@ -313,18 +313,23 @@ def write_latch(root: Path, actor: str, reason: str) -> str:
     """Latch the run; the first latch is kept. Returns what went wrong, empty when it is durable."""
     path = RunPaths(root).latch
     content = json.dumps({"actor": actor, "reason": reason, "time": time.time()}).encode() + b"\n"
+    return write_first(path, content, "the latch ")
+
+
+def write_first(path: Path, content: bytes, what: str = "") -> str:
+    """Write a file that is not there yet, durably; one that is there is kept. Returns what went wrong."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         return ""
     except OSError as error:
-        return f"the latch {path} could not be written: {error.strerror}"
+        return f"{what}{path} could not be written: {error.strerror}"
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
         fsync_directory(path.parent)
     except OSError as error:
-        return f"the latch {path} exists but could not be filled: {error.strerror}"
+        return f"{what}{path} exists but could not be filled: {error.strerror}"
     finally:
         os.close(descriptor)
     return ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from engine.client.proposer import KEY
+from engine.private import NotPrivate, read_private
 
 SHOWN = "[key]"
 LEAST_LENGTH = 8
@@ -62,16 +62,9 @@ def take_key(key_file: str) -> Secret:
 
 def _read(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise KeyProblem(f"agents.key_file {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise KeyProblem(f"agents.key_file {path}: not a file with a key")
-        if status.st_mode & 0o077:
-            raise KeyProblem(f"agents.key_file {path} can be read by others; first: chmod 600 {path}")
-        content = file.read(MAX_BYTES).decode("utf-8", "replace").strip()
+        content = read_private(path, "agents.key_file", "a key", MAX_BYTES).strip()
+    except NotPrivate as error:
+        raise KeyProblem(str(error)) from None
     if not content:
         raise KeyProblem(f"agents.key_file {path} is empty")
     return content
