@@ -22,7 +22,8 @@ from engine.client import protocol
 from engine.client.connection import Connected, Lost
 from store import events as ev
 from store.config import RunConfig
-from store.state import Experiment, Request, RunState, fold
+from store.folding import fold
+from store.state import Experiment, Request, RunState
 
 
 class Replay(Protocol):

@@ -22,7 +22,8 @@ from engine.client.records import read_latch
 from engine.client.rundir import RunPaths, engine_pid
 from store import events as ev
 from store.audit import describe
-from store.state import Phase, Request, RunState, fold
+from store.folding import fold
+from store.state import Phase, Request, RunState
 
 QUIET = (ev.AgentCalled, ev.AgentReplied, ev.EngineStarted, ev.RiskAssessed, ev.ExperimentOpened)
 PROGRESS_SECONDS = 15.0

@@ -16,9 +16,10 @@ from store.blobs import BlobError, Blobs
 from store.config import ConfigError
 from store.config import load as load_config
 from store.events import Signed
+from store.folding import fold
 from store.journal import JournalCorrupt, read
 from store.signatures import MUST_SIGN, SIGN_SECONDS, SignatureError, Statement
-from store.state import Request, RunState, fold
+from store.state import Request, RunState
 
 DECISIONS = ("approve", "reject", "defer", "undo")
 

@@ -19,8 +19,9 @@ import msgspec
 
 from store import events as ev
 from store import journal
+from store.folding import fold
 from store.journal import Journal
-from store.state import RunState, fold
+from store.state import RunState
 
 EVENTS = 100_000
 SYNCED = 300

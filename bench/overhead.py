@@ -13,8 +13,9 @@ from bench.machine import describe
 from engine.client.rundir import RunPaths, resolve
 from store import events as ev
 from store.config import load
+from store.folding import fold
 from store.journal import read
-from store.state import RunState, fold
+from store.state import RunState
 
 
 def main() -> None:

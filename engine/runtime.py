@@ -21,10 +21,11 @@ from engine.snapshots import Snapshots
 from store import events as ev
 from store.blobs import Blobs
 from store.config import RunConfig
+from store.folding import fold
 from store.journal import Journal, JournalFailed, read
 from store.projection import Projection, ProjectionError, open_in_step
 from store.schema import collect
-from store.state import RunState, fold
+from store.state import RunState
 
 PUBLISH_SECONDS = 0.05
 EARLY = 5_000

@@ -17,8 +17,9 @@ from store.audit import BLOB_FIELDS, clean
 from store.blobs import is_sha
 from store.chain import Cursor, JournalCorrupt, segments
 from store.curves import is_trial_id
+from store.folding import fold
 from store.staging import open_below
-from store.state import RunState, fold
+from store.state import RunState
 
 LAST = "last"
 """In place of an experiment: as far as the journal goes."""

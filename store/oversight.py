@@ -10,7 +10,8 @@ import msgspec
 
 from store import events as ev
 from store.attention import Answer, answers_to
-from store.state import Request, RunState, fold
+from store.folding import fold
+from store.state import Request, RunState
 
 
 class Share(msgspec.Struct, frozen=True):

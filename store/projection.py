@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from store import curves, journal, questions
 from store import events as ev
+from store.folding import fold
 from store.questions import Answer, LeaderboardRow, TaskGain
 from store.schema import FORMAT, KEYS, SCHEMAS, Batch, Row, collect, create_statements, table
-from store.state import Call, RunState, fold
+from store.state import Call, RunState
 
 __all__ = [
     "Answer", "LeaderboardRow", "Projection", "ProjectionBroken", "ProjectionError", "ProjectionLocked",

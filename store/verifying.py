@@ -15,7 +15,8 @@ from store.accounting import Accounting
 from store.anchors import Anchor
 from store.blobs import BlobError, Blobs, is_sha
 from store.curves import is_trial_id
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 from store.telling import clean
 
 BLOB_FIELDS = (

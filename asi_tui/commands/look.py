@@ -17,8 +17,9 @@ from engine.client.records import read_latch
 from engine.client.rundir import RunPaths, engine_pid
 from store import events as ev
 from store.blobs import BlobError, Blobs
+from store.folding import fold
 from store.journal import JournalCorrupt, read
-from store.state import Call, Request, RunState, fold
+from store.state import Call, Request, RunState
 
 
 def load_state(root: Path) -> RunState:

@@ -16,9 +16,10 @@ from engine.client.rundir import RunPaths
 from store import events as ev
 from store import policy as po
 from store.blobs import BlobError, Blobs
+from store.folding import fold
 from store.journal import JournalCorrupt, read
 from store.policy_file import read_policy_text
-from store.state import Experiment, RunState, fold
+from store.state import Experiment, RunState
 
 
 class InForce(msgspec.Struct, frozen=True):

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from store import events as ev
-from store.state import Experiment, Request, RunState, Trial, fold
+from store.folding import fold
+from store.state import Experiment, Request, RunState, Trial
 
 GROUP = 64
 """Experiments that are kept together."""

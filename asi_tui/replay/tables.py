@@ -19,7 +19,8 @@ import msgspec
 from asi_tui.replay.book import Book
 from engine.client import protocol
 from store import events as ev
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 
 if TYPE_CHECKING:
     from store.projection import Projection

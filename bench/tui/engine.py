@@ -22,7 +22,8 @@ from engine.client.rundir import RunPaths, atomic_write, lock_content
 from engine.server import Server
 from engine.snapshots import Snapshots
 from store import events as ev
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 from tests.store import history
 
 PUBLISH_SECONDS = 0.05

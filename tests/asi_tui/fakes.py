@@ -22,7 +22,8 @@ from engine.client.freeze import FreezeReport
 from engine.client.kill import KillReport, Row
 from store import events as ev
 from store.audit import describe
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 
 PROGRAM = '''"""A gated delta rule."""
 

@@ -22,8 +22,9 @@ from store import events as ev
 from store.blobs import Blobs
 from store.bundle import MANIFEST
 from store.config import load
+from store.folding import fold
 from store.journal import Journal, read
-from store.state import RunState, fold
+from store.state import RunState
 from tests.store import history
 
 LOST = '{"task":"recall","step":1,"steps":60,"loss":88.0,"seconds":0.1}\n'

@@ -18,7 +18,8 @@ from asi_tui.screens.lineage import LineageScreen
 from asi_tui.screens.lineage.path import PathScreen
 from engine.sampling import branch_share
 from store import events as ev
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 from tests.asi_tui.fakes import Fake, app_for
 from tests.asi_tui.test_app import painted, picture, settled, until
 from tests.asi_tui.test_safe import HOSTILE

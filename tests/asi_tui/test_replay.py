@@ -24,8 +24,9 @@ from asi_tui.replay.tapes import Tape
 from engine.client import protocol
 from store import events as ev
 from store.curves import Point, Score
+from store.folding import fold
 from store.journal import Journal, read
-from store.state import RunState, fold
+from store.state import RunState
 from tests.asi_tui.fakes import Fake
 from tests.asi_tui.test_app import painted, picture, until
 

@@ -14,8 +14,9 @@ import pytest
 
 from engine.client.rundir import RunPaths, engine_pid
 from store import events as ev
+from store.folding import fold
 from store.journal import read
-from store.state import RunState, fold
+from store.state import RunState
 from tests.e2e.conftest import SMOKE, Shell, wait_for
 from tests.engine.agents.llm.server import ModelServer
 

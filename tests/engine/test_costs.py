@@ -11,8 +11,9 @@ from statsmodels.regression.linear_model import OLS
 
 from engine import costs
 from store import events as ev
+from store.folding import fold
 from store.journal import GENESIS
-from store.state import RunState, fold
+from store.state import RunState
 from tests.store.history import seal_record
 
 

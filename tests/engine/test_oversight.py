@@ -8,8 +8,9 @@ from engine.supervision.deadman import DeadMan
 from engine.supervision.ledger import accounts, crossed, lacking, may_open
 from store import events as ev
 from store.config import Budget, Deadman
+from store.folding import fold
 from store.journal import GENESIS
-from store.state import RunState, fold
+from store.state import RunState
 from tests.store.history import seal_record
 
 

@@ -8,7 +8,8 @@ import msgspec
 
 from engine.client import protocol
 from engine.snapshots import Snapshots
-from store.state import RunState, fold
+from store.folding import fold
+from store.state import RunState
 from tests.store import history
 
 

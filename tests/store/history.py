@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from store import events as ev
 from store.blobs import Blobs
 from store.config import RunConfig, dump
+from store.folding import fold
 from store.journal import GENESIS, Journal
 from store.journal import seal as seal_record
-from store.state import RunState, fold
+from store.state import RunState
 
 TASKS = ("recall", "copying", "parity", "byte-lm")
 START = 1_800_000_000.0

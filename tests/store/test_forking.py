@@ -10,9 +10,10 @@ from store import audit, chain, extent, forking, staging
 from store import events as ev
 from store.blobs import Blobs
 from store.config import load
+from store.folding import fold
 from store.journal import Journal, read
 from store.projection import open_in_step
-from store.state import RunState, fold
+from store.state import RunState
 from tests.store import history
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from store import curves, journal, projection
 from store import events as ev
+from store.folding import fold
 from store.projection import Projection, ProjectionBroken, ProjectionLocked
-from store.state import RunState, fold
+from store.state import RunState
 from tests.store import history
 
 

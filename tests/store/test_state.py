@@ -4,13 +4,14 @@ import msgspec
 import pytest
 
 from store import events as ev
-from store import state as st
-from store.state import RunState, fold
+from store import folding
+from store.folding import fold
+from store.state import RunState
 from tests.store import history
 
 
 def test_every_kind_has_a_handler() -> None:
-    assert set(st._HANDLERS) == set(ev.AnyEvent.__args__)
+    assert set(folding._HANDLERS) == set(ev.AnyEvent.__args__)
     tags = [kind.__struct_config__.tag for kind in ev.AnyEvent.__args__]
     assert len(set(tags)) == len(tags)
     assert set(ev.AnyEvent.__args__) >= ev.URGENT
