@@ -13,7 +13,7 @@ from asi_tui.screens.keys import Key, Question
 TYPING_ROOM = 10
 """Cells that stay for the answer before a question takes its short form."""
 
-LEAST_TYPING_ROOM = 12
+LEAST_TYPING_ROOM = 5
 """Cells that stay for it in any case, whatever of the question has to go."""
 
 STOP_TARGET = "key:stop"

@@ -110,7 +110,8 @@ async def test_after_a_break_it_goes_on_where_it_was(tmp_path: Path) -> None:
     """The same server with the same run: what happened meanwhile comes as records, each once, none missing."""
     from engine.client.rundir import RunPaths
     from engine.server import Server
-    from store.state import RunState, fold
+    from store.folding import fold
+    from store.state import RunState
 
     paths = RunPaths(tmp_path / "run")
     paths.create()
