@@ -147,7 +147,7 @@ def test_long_nonsense_is_refused_soon(text: str) -> None:
     begun = time.monotonic()
     with pytest.raises(Unusable):
         draft(text, PARENT, [])
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 50  # a few seconds where it was measured; quadratic work would take hours
 
 
 def test_schemas_are_strict() -> None:
