@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import time
+
 from engine.runtime import Runtime
 from store import events as ev
-from store.state import Experiment
+from store.policy import Case
+from store.state import Experiment, RunState
 
 LEAST_CPU_SECONDS = 600.0
 """An approval covers at least so much, however cheap the trial is said to be."""
+
+
+def next_request(state: RunState) -> str:
+    """The id of the next request."""
+    return f"R{len(state.requests) + 1:04d}"
+
+
+def case_of(entry: Experiment, tier: str) -> Case:
+    """What the policy may look at, at this moment."""
+    return Case(entry.origin, tier, entry.findings, entry.predicted_cpu_seconds, entry.novelty, time.time())
 
 
 def allowance(experiment: Experiment, seeds: int, factor: float) -> float:

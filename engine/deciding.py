@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 
+from engine.approving import next_request
 from engine.client.protocol import Command
 from engine.halting import Refusal
 from engine.laboratory import Laboratory
@@ -149,7 +150,7 @@ class Deciding:
         if any(one.subject == subject and one.experiment == experiment for one in state.pending):
             raise Refusal("that is being voted on already; `asi approvals` lists it")
         person = await self.persons.identify(command, command.target)
-        request = self.next_id()
+        request = next_request(state)
         expires = time.time() + 60 * gate.expires_minutes
         await self.runtime.commit(
             ev.ApprovalRequested(
@@ -159,10 +160,6 @@ class Deciding:
             person.actor,
         )  # fmt: skip
         return f"{request}: {len(listed) // 2 + 1} of {len(listed)} have to agree; asi approve {request}"
-
-    def next_id(self) -> str:
-        """The id of the next request."""
-        return f"R{len(self.runtime.state.requests) + 1:04d}"
 
     # --- from votes to decisions --------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from engine import attention
-from engine.approving import allowance
+from engine.approving import allowance, case_of, next_request
 from engine.assessing import Assessing
 from store import events as ev
-from store.policy import Case, Ruling, decide
+from store.policy import Ruling, decide
 from store.state import Request
 
 FORKED = "the fork"
@@ -26,19 +26,12 @@ class Gating(Assessing):
             return await self.refused(refused)
         waiting = next((r for r in self.requests() if r.decision is None), None)
         if waiting is None:
-            ruling = decide(self.lab.policy, self.case(), self.runtime.state.autonomy)
+            ruling = decide(self.lab.policy, case_of(self.entry, self.lab.tier), self.runtime.state.autonomy)
             if ruling.verdict != "ask":
                 return await self.ruled(ruling)
             waiting = await self.request(ruling)
         self.doing("waits for approval")
         await self.runtime.until(lambda state: state.requests[waiting.id].decision is not None or not self.entry.open)
-
-    def case(self) -> Case:
-        """What the policy may look at."""
-        entry = self.entry
-        return Case(
-            entry.origin, self.lab.tier, entry.findings, entry.predicted_cpu_seconds, entry.novelty, time.time()
-        )
 
     async def ruled(self, ruling: Ruling) -> None:
         """The policy allows or denies by itself."""
@@ -58,7 +51,7 @@ class Gating(Assessing):
     async def request(self, ruling: Ruling) -> Request:
         """Ask people."""
         entry, config = self.entry, self.runtime.config
-        request = f"R{len(self.runtime.state.requests) + 1:04d}"
+        request = next_request(self.runtime.state)
         expires = time.time() + 60 * (ruling.expires_minutes or config.gate.expires_minutes)
         await self.runtime.commit(
             ev.ApprovalRequested(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import get_args
 
+from engine.approving import case_of
 from engine.client.protocol import Command, PolicyView
 from engine.deciding import Deciding
 from engine.halting import Refusal
@@ -14,7 +14,7 @@ from engine.laboratory import Laboratory
 from engine.runtime import Runtime
 from store import events as ev
 from store.config import RunConfig
-from store.policy import Case, Policy, PolicyError, built_in, default_name, parse_policy, rule_for, warning
+from store.policy import Policy, PolicyError, built_in, default_name, parse_policy, rule_for, warning
 from store.signatures import SignatureError, read_signers, said
 from store.state import Experiment
 
@@ -164,8 +164,5 @@ class Governing:
         rule = ""
         if found is not None and found.subject == "program":
             entry = state.experiments[found.experiment]
-            case = Case(
-                entry.origin, found.tier, entry.findings, entry.predicted_cpu_seconds, entry.novelty, time.time()
-            )
-            rule = rule_for(case, f"like {found.experiment}, which was approved")
+            rule = rule_for(case_of(entry, found.tier), f"like {found.experiment}, which was approved")
         return PolicyView(state.policy_name, state.policy, text, rule)

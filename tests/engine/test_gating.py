@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.approving import allowance, still_holds
+from engine.approving import allowance, next_request, still_holds
 from engine.client.protocol import Command
 from engine.client.rundir import RunPaths
 from engine.deciding import Deciding
@@ -67,7 +67,7 @@ class House:
     async def asked(self, people: int = 1, risk: ev.Risk = "R1", seconds: float = 60.0, name: str = "e0001") -> Request:
         program = self.runtime.state.experiments[name].program if name in self.runtime.state.experiments else ""
         program = program or await self.propose(name)
-        request = self.deciding.next_id()
+        request = next_request(self.runtime.state)
         await self.runtime.commit(
             ev.ApprovalRequested(request, name, program, "probe", "a rule", time.time() + seconds, people, risk=risk)
         )
