@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from engine.client.rundir import RunPaths
 from engine.private import NotPrivate, read_private
 from store import events as ev
 from store.config import ConfigError, Notify, load
+from store.policy_rules import within
 from store.state import RunState
 
 MAX_BYTES = 64 * 1024
@@ -71,15 +71,6 @@ def sender(urls: list[str]) -> Callable[[str, str], bool]:
     return send
 
 
-def is_quiet(config: Notify, moment: float) -> bool:
-    """Whether a moment lies in the quiet hours, by the local clock."""
-    if not config.quiet_from or not config.quiet_to:
-        return False
-    begin, end = (datetime.time.fromisoformat(text) for text in (config.quiet_from, config.quiet_to))
-    now = datetime.datetime.fromtimestamp(moment).time()
-    return begin <= now < end if begin <= end else now >= begin or now < end
-
-
 class Notifier:
     """Sends messages from a thread, one after another; what cannot be sent is said once in the run itself.
 
@@ -107,7 +98,7 @@ class Notifier:
                 self._offer(message, time.time())
 
     def _offer(self, message: Notice, now: float) -> None:
-        quiet = message.kind != URGENT and is_quiet(self._config, now)
+        quiet = message.kind != URGENT and bool(self._config.quiet_hours) and within(self._config.quiet_hours, now)
         early = now - self._last.get(message.kind, 0.0) < self._config.every_seconds
         if quiet or early or self._queue.full():
             self._held[message.kind] = self._held.get(message.kind, 0) + 1

@@ -15,8 +15,9 @@ FORMAT = 1
 LEAST_PROMPT_TOKENS = 1_024
 
 
-_HOUR = r"^(([01][0-9]|2[0-3]):[0-5][0-9])?\Z"
+_HOURS = r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?\Z"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z"
+NAME_WORDS = "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot or dash"
 
 
 class ConfigError(TomlError):
@@ -172,8 +173,7 @@ class Notify(_Table, frozen=True):
     urls_file: Annotated[
         str, Meta(max_length=1_000, description="file (0600) with one apprise URL a line (extra `notify`)")
     ] = ""
-    quiet_from: Annotated[str, Meta(pattern=_HOUR, description="quiet hours begin, such as 22:00; empty = none")] = ""
-    quiet_to: Annotated[str, Meta(pattern=_HOUR, description="and end")] = ""
+    quiet_hours: Annotated[str, Meta(pattern=_HOURS, description="such as 22:00-07:00; empty = none")] = ""
     every_seconds: Annotated[float, Meta(ge=1, le=1e6, description="at most one message of a kind in so long")] = 60.0
 
 
@@ -221,12 +221,15 @@ def parse(text: str, name: str = "run.toml") -> RunConfig:
     if version > FORMAT:
         message = f"written by a newer version of asi (format {version}; this one reads up to {FORMAT}); update asi"
         raise file.wrong(("format",), message)
-    config = file.convert(data, RunConfig)
+    config = file.convert(data, RunConfig, _in_words)
     for table, low, high in _ORDERED:
         section = getattr(config, table)
         if getattr(section, low) > getattr(section, high):
             place = (table, high) if high in data.get(table, {}) else (table, low)
             raise file.wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
+    begin, _, end = config.notify.quiet_hours.partition("-")
+    if begin and begin == end:
+        raise wrong(("notify", "quiet_hours"), "notify.quiet_hours is no time at all; leave it empty")
     for keys, message in _agents_wrong(config):
         raise file.wrong(keys, message)
     return config
@@ -234,6 +237,15 @@ def parse(text: str, name: str = "run.toml") -> RunConfig:
 
 def _describe(path: Key) -> str:
     return ".".join(part for part in path if isinstance(part, str))
+
+
+def _in_words(message: str, path: Key) -> str | None:
+    """What a text must look like, where msgspec would print a pattern."""
+    if "matching regex" not in message:
+        return None
+    if path[-1] == "quiet_hours":
+        return "must be a time of day such as 22:00-07:00, or empty"
+    return NAME_WORDS
 
 
 def _agents_wrong(config: RunConfig) -> list[tuple[tuple[str, ...], str]]:

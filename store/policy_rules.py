@@ -113,6 +113,13 @@ def window(hours: str) -> tuple[datetime.time, datetime.time]:
     return datetime.time.fromisoformat(found[1]), datetime.time.fromisoformat(found[2])
 
 
+def within(hours: str, moment: float) -> bool:
+    """Whether a moment lies in hours such as `22:00-07:00`, by the local clock. Raises `ValueError` as `window`."""
+    begin, end = window(hours)
+    clock = datetime.datetime.fromtimestamp(moment).time()
+    return begin <= clock < end if begin < end else clock >= begin or clock < end
+
+
 def expired(rule: Rule, moment: float) -> bool:
     """Whether the rule does not exist any more."""
     return rule.until is not None and datetime.datetime.fromtimestamp(moment, rule.until.tzinfo) >= rule.until
@@ -171,10 +178,7 @@ def _about_time(rule: Rule, moment: float) -> Iterator[tuple[bool, str]]:
         return
     now = datetime.datetime.fromtimestamp(moment)
     if rule.hours is not None:
-        begin, end = window(rule.hours)
-        clock = now.time()
-        inside = begin <= clock < end if begin < end else clock >= begin or clock < end
-        yield _compared(inside, f"{now:%H:%M}", f"within {rule.hours}")
+        yield _compared(within(rule.hours, moment), f"{now:%H:%M}", f"within {rule.hours}")
     if rule.days is not None:
         yield _among("the day", DAYS[now.weekday()], rule.days)
 

@@ -175,8 +175,6 @@ def _plain(message: str, hint: Any) -> str:
         near = difflib.get_close_matches(value.strip("'"), known, n=1, cutoff=0.6)
         choices = ", ".join(f'"{choice}"' for choice in known)
         return f"{value} is not one of {choices}" + (f"; did you mean {near[0]}?" if near else "")
-    if "matching regex" in message:
-        return "must be 1 to 64 letters, digits, dots, dashes or underscores, and not begin with a dot or dash"
     if message.startswith("Object missing required field"):
         return f"{message.removeprefix('Object missing required field ').replace('`', '')} is missing"
     found = re.fullmatch(r"Expected `(\w+)`(?:, got `(\w+)`| (<=|>=|<|>) (\S+))", message)

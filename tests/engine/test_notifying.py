@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from engine.client.notices import notice
-from engine.notifying import Notifier, NotifyProblem, is_quiet, main, notifier, read_urls, sender
+from engine.notifying import Notifier, NotifyProblem, main, notifier, read_urls, sender
 from store import events as ev
-from store.config import Notify, RunConfig, dump
+from store.config import ConfigError, Notify, RunConfig, dump, parse
+from store.policy_rules import within
 from store.state import RunState
 from tests.store import history
 
@@ -92,9 +93,12 @@ def test_what_was_held_back_is_counted_and_quiet_hours_are_kept() -> None:
     assert len(told) == 2
     assert told[1].endswith("(and 2 before it)")
     noon, night = (time.mktime((2026, 5, 4, hour, 30, 0, 0, 0, -1)) for hour in (12, 23))
-    quiet = Notify(quiet_from="22:00", quiet_to="07:00")
-    assert (is_quiet(quiet, noon), is_quiet(quiet, night)) == (False, True)
-    assert not is_quiet(Notify(quiet_from="22:00"), night)
+    quiet = Notify(quiet_hours="22:00-07:00")
+    assert (within(quiet.quiet_hours, noon), within(quiet.quiet_hours, night)) == (False, True)
+    with pytest.raises(ConfigError, match=r"2:\d+: notify.quiet_hours: must be a time of day"):
+        parse('[notify]\nquiet_hours = "25:00-07:00"\n')
+    with pytest.raises(ConfigError, match="no time at all"):
+        parse('[notify]\nquiet_hours = "07:00-07:00"\n')
     asleep = Notifier("r", quiet, lambda *_: True, print)
     asleep._offer(asked, night)
     assert asleep._queue.qsize() == 0
