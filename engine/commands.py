@@ -59,8 +59,7 @@ class Commands:
         try:
             if isinstance(message, protocol.Query):
                 return await self.queries.answer(message)
-            if message.name != "look":
-                self.lab.deadman.renew()
+            self.lab.deadman.renew()
             return protocol.Answer(message.id, True, text=await self._table[message.name](message))
         except (Refusal, BlobError, JournalFailed, ValueError) as error:
             return protocol.Answer(message.id, False, error=str(error))

@@ -1,7 +1,6 @@
 """Which experiments are tests of attention: what a supervisor is shown of one does not say so until it is decided.
 
-The journal never says anything untrue, so whoever reads its raw records can guess: a test has no agent's call, and the
-vetting on record is its parent's. It keeps attention honest among people who want that, and is no secret from others.
+What of a test's record is made up until then stands in `engine.attention`.
 
 While there are such tests every proposal carries a seal, the hash of a nonce, its id and what it is. Nonces and truth
 stand in `attention.json` of the run directory (0600), on disk before the experiment is opened. After the decision the

@@ -8,10 +8,9 @@ from engine import attention
 from engine.approving import allowance, case_of, next_request
 from engine.assessing import Assessing
 from store import events as ev
+from store.event import FORK
 from store.policy import Ruling, decide
 from store.state import Request
-
-FORKED = "the fork"
 
 
 class Gating(Assessing):
@@ -71,7 +70,7 @@ class Gating(Assessing):
         return [
             r
             for r in self.runtime.state.requests.values()
-            if r.experiment == self.id and r.program == self.entry.program and r.who != FORKED
+            if r.experiment == self.id and r.program == self.entry.program and r.who != FORK
         ]
 
     async def refused(self, request: Request) -> None:

@@ -14,11 +14,10 @@ from engine.halting import Refusal
 from engine.runtime import Runtime
 from store import backwards
 from store import events as ev
+from store.event import NOT_PEOPLE
 from store.signatures import FRESH_SECONDS, Nonces, SignatureError, Statement, genesis_of, receive, said
 
 NOBODY = "unknown"
-TAKEN = frozenset(("policy", "engine", "guard", "clock", "ledger", "nobody", "the fork"))
-"""Names by which the record calls those who are no person."""
 _PARTING = re.compile(r"[,:;]")
 
 
@@ -68,7 +67,7 @@ class Persons:
         return Person(self._listed(found.who), f"person:{found.who}", found.signed)
 
     def _listed(self, name: str) -> str:
-        if name in TAKEN:
+        if name in NOT_PEOPLE:
             raise Refusal(f"{name} is what the record calls something else; a person needs another name")
         listed = self.runtime.config.gate.supervisors
         if listed and name not in listed:

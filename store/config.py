@@ -229,7 +229,7 @@ def parse(text: str, name: str = "run.toml") -> RunConfig:
             raise file.wrong(place, f"{table}.{low} is larger than {table}.{high}; swap or raise")
     begin, _, end = config.notify.quiet_hours.partition("-")
     if begin and begin == end:
-        raise wrong(("notify", "quiet_hours"), "notify.quiet_hours is no time at all; leave it empty")
+        raise file.wrong(("notify", "quiet_hours"), "notify.quiet_hours is no time at all; leave it empty")
     for keys, message in _agents_wrong(config):
         raise file.wrong(keys, message)
     return config

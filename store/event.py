@@ -8,6 +8,12 @@ import msgspec
 
 Origin = Literal["baseline", "evolver", "person", "model", "control"]
 Decision = Literal["approve", "reject", "defer", "expire"]
+FORK = "the fork"
+"""Who let the requests expire that a fork left behind."""
+
+NOT_PEOPLE = frozenset(("policy", "engine", "guard", "clock", "ledger", "nobody", FORK))
+"""Names by which the record calls those who are no person."""
+
 Subject = Literal["program", "pause", "cancel"]
 """What a request is about: may this program run; shall the run be paused; shall this experiment end."""
 

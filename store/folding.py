@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from store import events as ev
+from store.event import FORK
 from store.state import Call, Experiment, Note, Phase, Request, RunState, Trial, Vote
 
 KEEP_NOTES = 50
@@ -260,7 +261,7 @@ def _run_forked(state: RunState, record: ev.Record, event: ev.RunForked) -> None
     state.name, state.forked = event.name, event
     state.engine_pid = 0
     for request in state.pending:
-        request.decision, request.who, request.decided = "expire", "the fork", record.time
+        request.decision, request.who, request.decided = "expire", FORK, record.time
     _phase(state, record, "created")
 
 

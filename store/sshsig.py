@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from store.events import Signed
+from store.event import NOT_PEOPLE, Signed
 from store.telling import clean
 
 NAMESPACE = "asi"
@@ -35,7 +35,6 @@ SIGN_SECONDS = 30.0
 DEFAULT_KEYS = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
 _HEADER, _FOOTER = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-_TAKEN = frozenset(("policy", "engine", "guard", "nobody"))
 _KEY_TYPE = re.compile(r"(sk-)?(ssh|ecdsa)-[a-z0-9@.-]{1,60}")
 _OPTION = re.compile(r'(cert-authority|namespaces|valid-after|valid-before)(?:="([^"]*)")?(?:,|\Z)', re.IGNORECASE)
 _FINGERPRINT = re.compile(r" key (SHA256:[A-Za-z0-9+/=]{20,60})\s*\Z")
@@ -99,7 +98,7 @@ def _entry(line: str) -> Signer:
     rest = f"{tail} {rest}".strip()
     if "," in who:
         raise SignatureError(f"{clean(who, 60)} names several people; a key is one person, so give each a line")
-    if not _NAME.fullmatch(who) or who in _TAKEN:
+    if not _NAME.fullmatch(who) or who in NOT_PEOPLE:
         raise SignatureError(f"{clean(who, 60)!r} is no name of a person: letters, digits and . _ @ + - only")
     kind, _, rest = rest.partition(" ")
     namespaces = "*"
