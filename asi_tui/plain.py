@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from asi_tui.commands.common import DONE, FAILED, KILLED, NOT_RUNNING
+from asi_tui.blind import Me, is_sealed
+from asi_tui.commands.common import DONE, FAILED, KILLED, NOT_RUNNING, login
 from asi_tui.safe import clean, to_ascii
 from asi_tui.terminals import needs_ascii
 from asi_tui.words import plural, span
@@ -95,6 +96,10 @@ class _Follower:
 
     def _record(self, record: ev.Record, before: Phase) -> None:
         event = record.data
+        if isinstance(event, ev.ApprovalVoted | ev.ApprovalWithdrawn):
+            request = self.state.requests.get(event.request)
+            if request is not None and is_sealed(request, Me(login(), {})):
+                return self.line(record.time, f"{event.request}: an answer, which is told once you have given yours")
         if not isinstance(event, QUIET):
             name, text = who(record.actor), describe(record)
             if not text.startswith(f"{name} "):
