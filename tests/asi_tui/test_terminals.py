@@ -21,6 +21,7 @@ from asi_tui.main import main
 from asi_tui.plain import _Follower, how_to_answer, who
 from asi_tui.terminals import in_browser, is_dumb, needs_ascii
 from engine.client import protocol
+from store import events as ev
 from store.state import Request
 from tests.asi_tui.fakes import Fake
 from tests.asi_tui.test_replay import recorded
@@ -261,3 +262,16 @@ async def test_only_the_servers_own_page_may_press_keys(run: Path) -> None:
             assert (await client.get("/", headers=headers)).status == status
         for headers in ({"Host": own}, {"Host": own, "Origin": "http://evil.example"}):
             assert (await client.get("/ws", headers=headers)).status == 403
+
+
+def test_a_plain_watch_keeps_the_answers_of_others_until_the_decision(capsys: pytest.CaptureFixture[str]) -> None:
+    fake = Fake().start()
+    program = "ab" * 32
+    fake.record(ev.ExperimentOpened("e0001", "model"))
+    fake.record(ev.ApprovalRequested("r1", "e0001", program, "probe", "two", 4e9, 2, risk="R2"))
+    fake.record(ev.ApprovalVoted("r1", "approve", "mallory", program, "fine by me"))
+    follower = _Follower(Path("/nowhere/quiet-heron"))
+    follower.take(protocol.Records(fake.records))
+    said = capsys.readouterr().out
+    assert "r1: an answer" in said
+    assert "mallory" not in said and "fine by me" not in said
